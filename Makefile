@@ -14,8 +14,7 @@ $(STAMP): pyproject.toml
 	@echo "==> Making $(VENV) (once; the embedded ClickHouse engine is a download of about 170 MB)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on --editable '.[dev]' | grep -v '^Requirement already' || true
-	@$(BIN)/clew --version >/dev/null
+	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]'
 	@touch $(STAMP)
 	@echo "==> Ready: $(BIN)/clew"
 

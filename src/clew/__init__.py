@@ -1,0 +1,2 @@
+"""clew: follow one request through all your Python services."""
+
