@@ -1,0 +1,59 @@
+"""Where spans and log records lie: the contract that a store keeps. ``clickhouse`` is the one that is there.
+
+Between ``ingest`` (which inserts) and ``query`` (which selects). The contract in words:
+
+* **insert** takes the JSON of many spans (or log records) as one array and returns when they can be queried and a
+  killed process loses none of them. All of them are stored or, on an exception, perhaps some: the caller then repeats
+  the same insert with the same ``token``, as often as it likes, and what was stored the first time is not stored again.
+* Spans are stored as they came, one row a report. Halves of a shared span, late parts and re-sent spans are merged when
+  they are read.
+* **select** runs a named read statement and may be called from many threads, also while an insert runs; it sees every
+  insert that has returned.
+* **disk_bytes** and **drop_oldest** let the server keep a bound on the disk; the unit dropped is whatever the store can
+  drop at once.
+* After **close** nothing may be called.
+
+Two exceptions, for two parties can be at fault: :class:`UnreadableRows` (their bytes), :class:`StoreError` (us).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Kind = Literal["spans", "logs"]
+
+
+class StoreError(Exception):
+    """The store failed or cannot be reached; the rows are fine. Retry, spool, or answer 503."""
+
+
+class UnreadableRows(Exception):  # noqa: N818 - it names their fault, not ours
+    """The store cannot read the JSON it was given; the same rows fail again. Answer 400."""
+
+
+class SpanStore(Protocol):
+    """See the module's docstring. Thread-safe; not fork-safe."""
+
+    def insert(self, kind: Kind, rows: bytes, token: str) -> None:
+        """Store a JSON array of spans or log records, once per ``token``.
+
+        Raises :class:`UnreadableRows` when the rows themselves are the reason, :class:`StoreError` for anything else.
+        """
+
+    def select(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Return the rows of ``sql/<statement>.sql`` as dicts, its ``{name:Type}`` bound to ``parameters``.
+
+        Raises :class:`StoreError`; an unknown statement is a ``FileNotFoundError``.
+        """
+
+    def disk_bytes(self) -> int:
+        """Return how many bytes the stored rows take on disk, compressed, indexes included."""
+
+    def drop_oldest(self) -> int:
+        """Drop the oldest unit of rows for good; return its bytes, 0 if there is nothing left to drop."""
+
+    def close(self) -> None:
+        """Let go of the store. What was inserted stays."""

@@ -1,0 +1,230 @@
+"""The store on ClickHouse: the embedded engine by default, a server by URL. One code, one SQL for both.
+
+How a span gets in: its JSON goes, as it came, to ``spans_in``. That table keeps nothing; a materialized view turns each
+block into rows of ``spans`` inside the engine, and further views fill ``trace_index`` and ``names`` from there. Python
+never sees a row. The insert carries a deduplication token down to every table, so a repeated insert is a no-op in each
+table that already has it and completes the others.
+
+Durable how far: the engine writes a part and renames it before the insert returns. That survives the death of the
+process at any moment, for the page cache is the kernel's. It does not wait for the disk (``fsync_after_insert`` is
+off), so a power cut may lose the last seconds.
+
+Statements lie in ``sql/``, one a file. In them ``$SPAN`` and ``$LOG`` stand for the columns of a row as
+:mod:`clew.collector.store.columns` reads them; everything that comes from outside is a bound ``{name:Type}``.
+"""
+
+from __future__ import annotations
+
+import functools
+import queue
+from contextlib import contextmanager
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final
+
+import clickhouse_connect
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from clew.collector.store import Kind, StoreError, UnreadableRows, columns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from clickhouse_connect.driver.client import Client
+
+READERS: Final = 4  # queries at a time; each is a handle of its own, for a handle serves one caller at a time
+
+# The engine inside our process, held to its share (memory budget of the collector: 1.5 GB; idle CPU near zero).
+ENGINE_OPTIONS: Final[dict[str, Any]] = {
+    "max_server_memory_usage": 1_200_000_000,
+    "mark_cache_size": 100_000_000,
+    "uncompressed_cache_size": 0,
+    "index_mark_cache_size": 20_000_000,
+    "background_pool_size": 2,
+    "background_merges_mutations_concurrency_ratio": 2,
+    "background_schedule_pool_size": 4,
+    "background_fetches_pool_size": 1,
+    "background_move_pool_size": 1,
+    "background_common_pool_size": 2,
+    "background_buffer_flush_schedule_pool_size": 1,
+    "background_distributed_schedule_pool_size": 1,
+    "background_message_broker_schedule_pool_size": 1,
+}
+
+INSERT_SETTINGS: Final[dict[str, Any]] = {
+    "deduplicate_blocks_in_dependent_materialized_views": 1,  # a repeated insert completes the tables it missed
+    "input_format_parallel_parsing": 0,  # parallel parsing splits into small blocks and costs more than it gains here
+    "input_format_skip_unknown_fields": 1,  # Zipkin ignores keys it does not know, so do we
+    "input_format_json_ignore_unknown_keys_in_named_tuple": 1,
+    "input_format_json_defaults_for_missing_elements_in_named_tuple": 1,
+    "input_format_null_as_default": 1,
+    "input_format_json_read_numbers_as_strings": 1,
+    "input_format_json_read_bools_as_strings": 1,
+    "input_format_json_read_bools_as_numbers": 1,
+    "max_insert_block_size": 1_000_000,  # one block a group, so that it is in a table whole or not at all
+    "min_insert_block_size_rows": 1_000_000,
+    "max_partitions_per_insert_block": 0,
+    "max_threads": 1,
+}
+READ_SETTINGS: Final[dict[str, Any]] = {
+    "prefer_column_name_to_alias": 1,  # WHERE trace_id = ... means the column, though SELECT reads it as hex
+    "max_execution_time": 30,
+    "max_memory_usage": 600_000_000,
+}
+
+# Codes of the engine that mean "these bytes": CANNOT_PARSE_* and kin, TYPE_MISMATCH, INCORRECT_DATA, bad numbers/UTF-8.
+_UNREADABLE: Final = frozenset(
+    {6, 25, 26, 27, 33, 38, 41, 43, 53, 69, 70, 72, 117, 131, 190, 321, 441, 467, 636, 675, 676}
+)
+
+
+class ClickHouseStore:
+    """A :class:`~clew.collector.store.SpanStore` on ClickHouse. Thread-safe, not fork-safe.
+
+    ``path`` is the directory of the embedded engine (one per process); ``url`` names a server instead
+    (``clickhouse://user:password@host:8123/database``). ``retain_s`` is the time, in seconds, after which a row goes.
+    ``autocomplete_keys`` are the tags whose values are collected for autocomplete. Opening creates the tables.
+    Raises :class:`StoreError`.
+    """
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        url: str = "",
+        retain_s: int = 7 * 86_400,
+        autocomplete_keys: Sequence[str] = (),
+    ) -> None:
+        self._writer = _connect(path, url, INSERT_SETTINGS)
+        self._readers: queue.LifoQueue[Client] = queue.LifoQueue()  # the same few again and again, caches warm
+        for _ in range(READERS):
+            self._readers.put(_connect(path, url, READ_SETTINGS))
+        self._create(retain_s, autocomplete_keys)
+
+    def insert(self, kind: Kind, rows: bytes, token: str) -> None:
+        """See :class:`~clew.collector.store.SpanStore`."""
+        with _translated(unreadable=True):
+            self._writer.raw_insert(
+                f"{kind}_in", insert_block=rows, fmt="JSONEachRow", settings={"insert_deduplication_token": token}
+            )
+
+    def select(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """See :class:`~clew.collector.store.SpanStore`. Waits for a free handle when all are busy."""
+        sql = read_statement(statement)
+        with self._reader() as client, _translated():
+            return list(client.query(sql, parameters=dict(parameters or {})).named_results())
+
+    def disk_bytes(self) -> int:
+        """See :class:`~clew.collector.store.SpanStore`."""
+        return int(self.select("disk_bytes")[0]["bytes"])
+
+    def drop_oldest(self) -> int:
+        """Drop the part of ``spans`` or ``logs`` that was received first.
+
+        A part is the finest unit that goes at once; it may hold seconds or most of a day.
+        """
+        oldest = self.select("oldest_part")
+        if not oldest:
+            return 0
+        part = oldest[0]
+        with self._reader() as client, _translated():
+            # Neither name comes from outside: both are the engine's own, and DDL takes no bound parameters.
+            client.command(f"ALTER TABLE {part['table']} DROP PART '{part['name']}'")
+        return int(part["bytes"])
+
+    def close(self) -> None:
+        """See :class:`~clew.collector.store.SpanStore`. Waits for what is running."""
+        for _ in range(READERS):
+            self._readers.get().close()
+        self._writer.close()
+
+    def truncate(self) -> None:
+        """Forget all rows, keep the tables: for tests, which share one engine a process."""
+        for table in ("spans", "logs", "trace_index", "names", "tag_values"):
+            self._writer.command(f"TRUNCATE TABLE {table}")
+
+    @contextmanager
+    def _reader(self) -> Iterator[Client]:
+        client = self._readers.get()
+        try:
+            yield client
+        finally:
+            self._readers.put(client)
+
+    def _create(self, retain_s: int, autocomplete_keys: Sequence[str]) -> None:
+        with _translated():
+            for statement, layout in _SCHEMA.items():
+                sql = _read(statement).replace("$COLUMNS", layout).replace("$RETAIN", str(int(retain_s)))
+                self._writer.command(sql)
+            for table in ("spans", "logs", "trace_index", "names", "tag_values"):
+                self._keep_for(table, int(retain_s))
+            self._collect_values_of(autocomplete_keys)
+
+    def _keep_for(self, table: str, retain_s: int) -> None:
+        """Bring an existing table to today's retention; rows there already are judged by it at their next merge."""
+        if f"toIntervalSecond({retain_s})" in str(self._writer.command(f"SHOW CREATE TABLE {table}")):
+            return
+        self._writer.command(
+            f"ALTER TABLE {table} MODIFY TTL received + toIntervalSecond({retain_s})",
+            settings={"materialize_ttl_after_modify": 0},
+        )
+
+    def _collect_values_of(self, keys: Sequence[str]) -> None:
+        """The keys may have changed since the last start, and a view is cheap: make it anew."""
+        self._writer.command("DROP VIEW IF EXISTS tag_values_view")
+        if keys:
+            self._writer.command(_read("schema_tag_values_view").replace("$KEYS", ", ".join(map(_literal, keys))))
+
+
+# In the order of creation: a view after the tables it joins.
+_SCHEMA: Final = {
+    "schema_spans": columns.declared(columns.SPANS),
+    "schema_spans_in": columns.SPAN_JSON,
+    "schema_spans_view": columns.sourced(columns.SPANS),
+    "schema_logs": columns.declared(columns.LOGS),
+    "schema_logs_in": columns.LOG_JSON,
+    "schema_logs_view": columns.sourced(columns.LOGS),
+    "schema_trace_index": "",
+    "schema_trace_index_spans_view": "",
+    "schema_trace_index_logs_view": "",
+    "schema_names": "",
+    "schema_names_view": "",
+    "schema_tag_values": "",
+}
+
+
+@functools.cache
+def read_statement(name: str) -> str:
+    """Return the read statement ``sql/<name>.sql`` with ``$SPAN`` and ``$LOG`` filled in."""
+    sql = _read(name)
+    return sql.replace("$SPAN", columns.selected(columns.SPANS)).replace("$LOG", columns.selected(columns.LOGS))
+
+
+def _read(name: str) -> str:
+    return (resources.files("clew.collector.store") / "sql" / f"{name}.sql").read_text(encoding="utf-8").strip()
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _connect(path: Path | None, url: str, settings: dict[str, Any]) -> Client:
+    with _translated():
+        if url:
+            return clickhouse_connect.get_client(dsn=url, settings=settings)
+        return clickhouse_connect.get_client(
+            interface="chdb", path=str(path or ":memory:"), settings=settings, chdb_options=ENGINE_OPTIONS
+        )
+
+
+@contextmanager
+def _translated(unreadable: bool = False) -> Iterator[None]:
+    """Tell their fault from ours; ``OSError`` is the connection to a server or a full disk."""
+    try:
+        yield
+    except ClickHouseError as error:
+        if unreadable and getattr(error, "code", None) in _UNREADABLE:
+            raise UnreadableRows(str(error)) from error
+        raise StoreError(str(error)) from error
+    except OSError as error:
+        raise StoreError(str(error)) from error
