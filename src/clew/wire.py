@@ -18,14 +18,11 @@ Loss travels too. A span dropped by its process is counted, and the next span th
 
 from __future__ import annotations
 
-import re
 from json.encoder import encode_basestring as _quote  # the C version where there is one; leaves non-ASCII as it is
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from clew._span import Span
+    from clew._span import Endpoint, Span
 
 SPANS_PATH: Final = "/api/v2/spans"
 LOGS_PATH: Final = "/api/v1/logs"
@@ -47,3 +44,140 @@ CUT_TAG: Final = "clew.cut"
 DROPPED_TAG: Final = "clew.dropped"
 TRACE_DROPPED_TAG: Final = "clew.trace_dropped"
 ERROR_STACK_TAG: Final = "error.stack"
+
+_MAX_KEPT_QUOTES: Final = 4_096  # span names and tag keys are few and recur; hostile ones must not fill the memory
+_kept_quotes: dict[str, str] = {}
+
+
+def cut(text: str, limit: int) -> str:
+    """Shorten text to ``limit`` characters, the last of which then is CUT_MARK."""
+    return text if len(text) <= limit else text[: limit - 1] + CUT_MARK
+
+
+def cut_head(text: str, limit: int) -> str:
+    """Shorten text to ``limit`` characters by its beginning; the first then is CUT_MARK."""
+    return text if len(text) <= limit else CUT_MARK + text[1 - limit :]
+
+
+def encode_span(span: Span, service: str) -> bytes:
+    """Encode a finished span as one Zipkin v2 JSON object; ``service`` is what ``encode_service`` made.
+
+    Pure but for the cache of quoted names. Limits are kept here; lone surrogates, which UTF-8 cannot hold, become "?".
+    """
+    trace = span.trace
+    start_ns = span.start_ns + trace.epoch_offset_ns
+    duration_us = span.duration_ns // 1_000
+    parent = f'","parentId":"{span.parent_id}' if span.parent_id else ""
+    kind = f',"kind":"{span.kind}"' if span.kind else ""
+    rest = _tags(span.tags) if span.tags else ""
+    if span.annotations:
+        rest += _annotations(span.annotations, trace.epoch_offset_ns)
+    if span.remote is not None:
+        rest += _remote(span.remote)
+    if trace.debug:
+        rest += ',"debug":true'
+    text = (
+        f'{{"traceId":"{trace.trace_id}","id":"{span.span_id}{parent}"{kind},'
+        f'"name":{_kept_quotes.get(span.name) or _quote_name(span.name)},"timestamp":{start_ns // 1_000},'
+        f'"duration":{duration_us or 1},{service}{rest}}}'  # Zipkin reads a duration of 0 as unknown
+    )
+    return text.encode("utf-8", "replace")
+
+
+class LogLine(NamedTuple):
+    """One log record on its way to the collector: ids None outside a trace, ``exception`` a traceback as text."""
+
+    timestamp_us: int
+    trace_id: str | None
+    span_id: str | None
+    service: str
+    level: str
+    logger: str
+    message: str
+    exception: str | None
+
+
+def encode_log(line: LogLine) -> bytes:
+    """Encode one log record as a JSON object. The ids are canonical already; all else is quoted."""
+    ids = f'"traceId":"{line.trace_id}","id":"{line.span_id}",' if line.trace_id else ""
+    exception = f',"exception":{_quote(cut_head(line.exception, MAX_MESSAGE_CHARS))}' if line.exception else ""
+    text = (
+        f'{{"timestamp":{line.timestamp_us},{ids}"service":{_quote(cut(line.service, MAX_NAME_CHARS))},'
+        f'"level":{_quote(cut(line.level, MAX_NAME_CHARS))},"logger":{_quote(cut(line.logger, MAX_NAME_CHARS))},'
+        f'"message":{_quote(cut(line.message, MAX_MESSAGE_CHARS))}{exception}}}'
+    )
+    return text.encode("utf-8", "replace")
+
+
+def encode_span_within(span: Span, service: str, limit: int) -> bytes | None:
+    """Encode a span that was too large for one message again, with less: None if even its bare bones do not fit.
+
+    Annotations go first, then ever shorter tag values. The tag CUT_TAG says that something is missing.
+    """
+    span.annotations = None
+    for chars in (256, 64, 16):
+        span.tags = {key: cut(value, chars) for key, value in list(span.tags.items())[:MAX_TAGS]}
+        span.tags[CUT_TAG] = f"annotations, tags over {chars} characters: too large for one message"
+        encoded = encode_span(span, service)
+        if len(encoded) <= limit:
+            return encoded
+    span.tags = {CUT_TAG: "annotations, tags: too large for one message"}
+    encoded = encode_span(span, service)
+    return encoded if len(encoded) <= limit else None
+
+
+def join(messages: list[bytes], kind: str) -> bytes:
+    """Frame encoded objects as one message: an array of spans, or an object of log records."""
+    return b"[%b]" % b",".join(messages) if kind == "spans" else b'{"logs":[%b]}' % b",".join(messages)
+
+
+def encode_service(service: str) -> str:
+    """Encode the part that all spans of a process share: its ``localEndpoint``."""
+    return f'"localEndpoint":{{"serviceName":{_quote(cut(service, MAX_NAME_CHARS))}}}'
+
+
+def _tags(tags: dict[str, str]) -> str:
+    over = len(tags) - MAX_TAGS
+    if over > 0:
+        tags = dict(list(tags.items())[:MAX_TAGS])
+        tags[CUT_TAG] = f"tags={over}"
+    pairs = [f"{_kept_quotes.get(key) or _quote_key(key)}:{_quote(value)}" for key, value in tags.items()]
+    return f',"tags":{{{",".join(pairs)}}}'
+
+
+def _annotations(annotations: list[tuple[int, str]], epoch_offset_ns: int) -> str:
+    events = [
+        f'{{"timestamp":{(ticks + epoch_offset_ns) // 1_000},"value":{_quote(value)}}}'
+        for ticks, value in annotations[:MAX_ANNOTATIONS]
+    ]
+    if len(annotations) > MAX_ANNOTATIONS:
+        at_us = (annotations[-1][0] + epoch_offset_ns) // 1_000
+        events.append(f'{{"timestamp":{at_us},"value":"{CUT_TAG}: more than {MAX_ANNOTATIONS} annotations"}}')
+    return f',"annotations":[{",".join(events)}]'
+
+
+def _remote(remote: Endpoint) -> str:
+    parts = []
+    if remote.service:
+        parts.append(f'"serviceName":{_quote(cut(remote.service, MAX_NAME_CHARS))}')
+    if remote.ip:
+        parts.append(f'"{"ipv6" if ":" in remote.ip else "ipv4"}":{_quote(remote.ip)}')
+    if remote.port:
+        parts.append(f'"port":{remote.port}')
+    return f',"remoteEndpoint":{{{",".join(parts)}}}' if parts else ""
+
+
+def _quote_name(name: str) -> str:
+    return _keep(name, _quote(cut(name, MAX_NAME_CHARS)))
+
+
+def _quote_key(key: str) -> str:
+    if type(key) is not str:  # the application's dict may hold anything
+        return _quote(cut(str(key), MAX_TAG_KEY_CHARS))
+    return _keep(key, _quote(cut(key, MAX_TAG_KEY_CHARS)))
+
+
+def _keep(text: str, quoted: str) -> str:
+    if len(_kept_quotes) < _MAX_KEPT_QUOTES and len(text) <= MAX_TAG_KEY_CHARS:
+        _kept_quotes[text] = quoted
+    return quoted

@@ -1,0 +1,164 @@
+"""Where a request is: trace and span ids, and the one context variable that carries them.
+
+First stop of a span's way. Everything else reads the active node from here: ``start_span`` to find the parent, the log
+filter to stamp a record, the propagation to write headers.
+
+Two kinds of node can be active: a ``Span`` (``_span.py``), or a plain ``Node`` that stands for a span of another
+process, whose ids came in by header or by ``set_trace_context``.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from clew._span import Span
+
+_HEX: Final = frozenset("0123456789abcdef")
+_DASHES: Final = (8, 13, 18, 23)  # of a UUID's text form, RFC 9562 section 4
+
+# Span ids need spread and speed, not secrecy: a Mersenne Twister of our own, seeded by the system, is ten times faster
+# than os.urandom and, unlike the module-level functions, untouched by an application's random.seed().
+_random = random.Random()
+_random_bits: Callable[[int], int] = _random.getrandbits
+
+# Durations come from the monotonic clock; only a trace's first span asks for the time of day. Both in nanoseconds.
+ticks_ns: Callable[[], int] = time.perf_counter_ns
+_epoch_ns: Callable[[], int] = time.time_ns
+
+
+class TraceContext(NamedTuple):
+    """The position of the running code in its trace: an immutable value, safe to pass to threads and processes.
+
+    ``trace_id`` is 32 (or, from an old caller, 16) lower-case hex characters, ``span_id`` 16, ``parent_id`` 16 or None
+    in a root. ``sampled`` tells whether this trace's spans are reported.
+    """
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None
+    sampled: bool
+
+
+class Trace:
+    """What the spans of one trace share in this process: made once per request, one reference in each span.
+
+    ``epoch_offset_ns`` maps the monotonic clock to the epoch. It is read once per trace, so the spans of a trace keep
+    their order and distance even when the system's clock is set meanwhile (Brave's TickClock does the same).
+    """
+
+    __slots__ = ("debug", "dropped", "epoch_offset_ns", "random", "report", "sampled", "trace_id", "tracestate")
+
+    def __init__(
+        self,
+        trace_id: str,
+        sampled: bool,
+        report: Callable[[Span], None],
+        epoch_offset_ns: int,
+        tracestate: str = "",
+        debug: bool = False,
+        random: bool = False,
+    ) -> None:
+        self.trace_id = trace_id
+        self.sampled = sampled
+        self.report = report  # where a finished span goes
+        self.epoch_offset_ns = epoch_offset_ns
+        self.tracestate = tracestate  # W3C, passed through as it came
+        self.debug = debug  # B3's debug flag: sampled, and the collector should not drop it either
+        self.random = random  # W3C level 2: the right-most 7 bytes of the trace id are random
+        self.dropped = 0  # spans of this trace that were dropped here and not yet told to the collector
+
+
+class Node:
+    """A span as its children see it. A plain Node is a span of another process; ``Span`` is the kind that is measured."""
+
+    __slots__ = ("parent_id", "span_id", "trace")
+
+    def __init__(self, trace: Trace, span_id: str, parent_id: str | None) -> None:
+        self.trace = trace
+        self.span_id = span_id
+        self.parent_id = parent_id
+
+    @property
+    def trace_id(self) -> str:
+        """The trace's id, 32 or 16 lower-case hex characters."""
+        return self.trace.trace_id
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the spans of this trace are reported."""
+        return self.trace.sampled
+
+
+current: ContextVar[Node | None] = ContextVar("clew", default=None)
+
+
+def get_trace_context() -> TraceContext | None:
+    """Return the ids of the active span, or None outside a trace. Safe in any thread or task; about 0.2 us."""
+    node = current.get()
+    if node is None:
+        return None
+    return TraceContext(node.trace.trace_id, node.span_id, node.parent_id, node.trace.sampled)
+
+
+def new_trace_id() -> str:
+    """Return a random UUID4 as 32 lower-case hex characters. Its last 7 bytes are random, as W3C level 2 asks."""
+    bits = (
+        _random_bits(128) & ~(0xF << 76) & ~(0x3 << 62) | 0x4 << 76 | 0x2 << 62
+    )  # version 4, variant 10: RFC 9562 5.4
+    return bits.to_bytes(16, "big").hex()
+
+
+def new_span_id() -> str:
+    """Return 64 random bits as 16 lower-case hex characters, never all zero."""
+    return (_random_bits(64) or 1).to_bytes(8, "big").hex()
+
+
+def parse_trace_id(text: object) -> str | None:
+    """Make a trace id canonical: 32 or 16 hex in any case, or a dashed UUID. None for anything else or all zeros."""
+    if not isinstance(text, str):
+        return None
+    if len(text) == 36 and all(text[i] == "-" for i in _DASHES):
+        text = text.replace("-", "")
+        if len(text) != 32:
+            return None
+    elif len(text) != 32 and len(text) != 16:
+        return None
+    return _canonical(text)
+
+
+def parse_span_id(text: object) -> str | None:
+    """Make a span id canonical: 16 hex in any case. None for anything else or all zeros."""
+    return _canonical(text) if isinstance(text, str) and len(text) == 16 else None
+
+
+def _canonical(text: str) -> str | None:
+    if not _HEX.issuperset(text):
+        text = text.lower()
+        if not _HEX.issuperset(text):
+            return None
+    return None if text == "0" * len(text) else text
+
+
+def epoch_offset_ns() -> int:
+    """Return what to add to ``time.perf_counter_ns()`` to get nanoseconds since the epoch, by the system's clock now."""
+    return _epoch_ns() - ticks_ns()
+
+
+def use_sources(
+    ticks: Callable[[], int] = time.perf_counter_ns,
+    epoch: Callable[[], int] = time.time_ns,
+    random_bits: Callable[[int], int] = _random.getrandbits,
+) -> None:
+    """Replace the clocks and the randomness, for tests (``clew.testing``); without arguments, put the real ones back."""
+    global ticks_ns, _epoch_ns, _random_bits
+    ticks_ns, _epoch_ns, _random_bits = ticks, epoch, random_bits
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_random.seed)  # the copied state would give parent and child the same ids

@@ -1,0 +1,167 @@
+"""A timed piece of work. Between ``start_span`` and the reporter's queue.
+
+A span is mutable while its work runs and must not be touched after ``finish``. Its methods never raise and never block.
+One span belongs to one task or thread at a time; finishing it elsewhere is allowed and leaves that place's context alone.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from clew import _context
+from clew._context import Node, Trace, current
+from clew.wire import MAX_ANNOTATIONS, MAX_STACK_CHARS, MAX_TAG_VALUE_CHARS, cut, cut_head
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+Self = TypeVar("Self", bound="Span")  # typing.Self came with 3.11
+
+_UNFINISHED: Final = -1
+_MAX_STACK_FRAMES: Final = 50  # enough for the way through a web framework; a recursion error has a thousand
+
+
+class Endpoint:
+    """The other side of a call: a service name, an address, a port; each may be missing."""
+
+    __slots__ = ("ip", "port", "service")
+
+    def __init__(self, service: str | None = None, ip: str | None = None, port: int | None = None) -> None:
+        self.service = service
+        self.ip = ip
+        self.port = port
+
+
+class Span(Node):
+    """One operation with its time, tags and error: ``with clew.start_span("db.query") as span: ...``.
+
+    ``start_ns`` is a reading of the monotonic clock, ``duration_ns`` is negative until the span is finished.
+    """
+
+    __slots__ = ("annotations", "duration_ns", "kind", "name", "previous", "remote", "shared", "start_ns", "tags")
+
+    def __init__(
+        self,
+        trace: Trace,
+        span_id: str,
+        parent_id: str | None,
+        name: str,
+        kind: str | None,
+        tags: dict[str, str],
+        previous: Node | None,
+    ) -> None:
+        self.trace = trace
+        self.span_id = span_id
+        self.parent_id = parent_id
+        self.name = name
+        self.kind = kind
+        self.tags = tags
+        self.annotations: list[tuple[int, str]] | None = None
+        self.remote: Endpoint | None = None
+        self.previous = previous  # what is active again when this span ends
+        self.duration_ns = _UNFINISHED
+        self.start_ns = _context.ticks_ns()
+
+    def tag(self, key: str, value: object) -> None:
+        """Add or replace a tag. Values that are not text become text now, in the caller's thread; long ones are cut."""
+        self.tags[key] = value if type(value) is str and len(value) <= MAX_TAG_VALUE_CHARS else to_tag(value)
+
+    def annotate(self, value: str, ticks_ns: int | None = None) -> None:
+        """Note that something happened now, or at a reading of the monotonic clock (``time.perf_counter_ns()``)."""
+        at = _context.ticks_ns() if ticks_ns is None else ticks_ns
+        if self.annotations is None:
+            self.annotations = []
+        if len(self.annotations) <= MAX_ANNOTATIONS:  # one over the limit, so that the encoder sees and says it
+            self.annotations.append((at, cut(to_text(value), MAX_TAG_VALUE_CHARS)))
+
+    def set_error(self, error: BaseException | str) -> None:
+        """Mark the span as failed: tags ``error`` (the message), ``error.type`` and, of an exception, ``error.stack``."""
+        if isinstance(error, BaseException):
+            self.tags["error"] = to_tag(error) or type(error).__name__
+            self.tags["error.type"] = _type_name(error)
+            self.tags["error.stack"] = _stack(error)
+        else:
+            self.tags["error"] = to_tag(error) or "error"
+
+    def set_remote(self, service: str | None = None, ip: str | None = None, port: int | None = None) -> None:
+        """Name the other side: Zipkin's ``remoteEndpoint``, from which the service map is drawn."""
+        self.remote = Endpoint(service, ip, port)
+
+    def finish(self) -> None:
+        """End the span: take its duration, make the previous one active again, hand it to the reporter. Idempotent."""
+        if self.duration_ns >= 0:
+            return
+        duration = _context.ticks_ns() - self.start_ns
+        self.duration_ns = duration if duration > 0 else 0
+        if current.get() is self:
+            current.set(self.previous)
+        else:
+            self._leave_out_of_order()
+        self.previous = None  # a chain of finished spans must not keep all its ancestors in memory
+        trace = self.trace
+        if trace.sampled:
+            trace.report(self)
+
+    def _leave_out_of_order(self) -> None:
+        """Take this span out of the chain of active ones, if it is in this task's chain at all.
+
+        It is not where it was finished by another task or thread, whose context must stay as it is. Where it is, the
+        spans above it stay active (a generator suspended inside a span is such a case), except above a span that
+        begins a request here: what was left open inside a request must not leak into the next.
+        """
+        above = current.get()
+        while above is not None:
+            if not isinstance(above, Span):
+                return
+            below = above.previous
+            if below is self:
+                if self.kind == "SERVER" or self.kind == "CONSUMER":
+                    current.set(self.previous)
+                else:
+                    above.previous = self.previous
+                return
+            above = below
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if error is not None and not isinstance(error, (GeneratorExit, StopIteration, StopAsyncIteration)):
+            self.set_error(error)  # the three others are how generators end, not failures
+        self.finish()
+
+    def __repr__(self) -> str:
+        return f"<Span {self.name!r} {self.trace.trace_id}:{self.span_id}>"
+
+
+def to_tag(value: object) -> str:
+    """Turn any value into text of a tag's length. The queue holds spans by number, so their size must be bounded here."""
+    text = to_text(value)
+    return text if len(text) <= MAX_TAG_VALUE_CHARS else cut(text, MAX_TAG_VALUE_CHARS)
+
+
+def to_text(value: object) -> str:
+    """Turn any value into text, also one whose ``__str__`` fails: tracing must not raise into the application."""
+    if type(value) is str:
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"  # as JSON and the other languages' clients write it
+    try:
+        return str(value)
+    except Exception as failure:  # noqa: BLE001 - the boundary to the application's own __str__
+        return f"<{type(value).__name__}: no text, {type(failure).__name__}>"
+
+
+def _type_name(error: BaseException) -> str:
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _stack(error: BaseException) -> str:
+    """Render the innermost frames of an exception, without the values of variables, which may be secret."""
+    try:
+        lines = traceback.format_exception(type(error), error, error.__traceback__, limit=-_MAX_STACK_FRAMES)
+        return cut_head("".join(lines), MAX_STACK_CHARS)  # the innermost frame and the message are at the end
+    except Exception as failure:  # noqa: BLE001 - the boundary to the application's own __str__ and __cause__
+        return f"<no stack: {type(failure).__name__}>"

@@ -1,0 +1,410 @@
+"""The configured tracer: options, new traces, ``start_span``. Where a trace begins, and what the integrations call.
+
+Configuration happens once; nothing is decided per span. ``configure`` may be called again: what is queued is delivered
+the old way first.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from clew import _context, _propagation
+from clew._context import Node, Trace, TraceContext, current, new_span_id, new_trace_id, parse_span_id, parse_trace_id
+from clew._sampler import Sampler, parse_sampler
+from clew._span import Span, to_tag, to_text
+from clew.reporter import Reporter
+from clew.senders import DEFAULT_REPORTER, Sender, parse_reporter
+from clew.wire import KINDS, MAX_TAG_VALUE_CHARS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_DEFAULT_QUEUE_SIZE: Final = 10_000  # spans; about 1 kB each while queued
+_DEFAULT_FLUSH_INTERVAL_S: Final = 0.5
+_DEFAULT_EXIT_TIMEOUT_S: Final = 2.0
+_DEFAULT_PROPAGATE: Final = "x,w3c"
+_DEFAULT_EXTRACT: Final = "x,w3c,b3"
+
+
+class Tracer:
+    """What ``configure`` made of the options. Read-only once in use; safe in any thread."""
+
+    def __init__(
+        self,
+        service: str,
+        reporter: Reporter,
+        sampler_option: str | float | Sampler = "always",
+        propagate: Sequence[str] = ("x", "w3c"),
+        extract: Sequence[str] = ("x", "w3c", "b3"),
+        tags: Mapping[str, str] | None = None,
+        logs: bool = False,
+        enabled: bool = True,
+        exit_timeout_s: float = _DEFAULT_EXIT_TIMEOUT_S,
+    ) -> None:
+        self.service = service
+        self.reporter = reporter
+        self.report: Callable[[Span], None] = reporter.spans.put
+        self.propagate = tuple(propagate)
+        self.extract_order = tuple(extract)
+        self.tags = dict(tags or {})
+        self.logs = logs
+        self.enabled = enabled
+        self.exit_timeout_s = exit_timeout_s
+        self._sampler_option = sampler_option
+        self._sampler = parse_sampler(sampler_option)
+
+    def new_trace(self) -> Trace:
+        """Begin a trace with a fresh id."""
+        trace_id = new_trace_id()
+        return Trace(trace_id, self.decide(trace_id), self.report, _context.epoch_offset_ns(), random=True)
+
+    def join_trace(self, remote: _propagation.Remote) -> Trace:
+        """Begin this process's part of the caller's trace; or a new one, where only the decision came."""
+        trace_id = remote.trace_id or new_trace_id()
+        sampled = self.decide(trace_id) if remote.sampled is None else remote.sampled
+        random = remote.random if remote.trace_id else True
+        offset = _context.epoch_offset_ns()
+        return Trace(trace_id, sampled, self.report, offset, remote.tracestate, remote.debug, random)
+
+    def decide(self, trace_id: str) -> bool:
+        """Ask the sampler. One that fails keeps the trace: better too much than a mystery."""
+        try:
+            return bool(self._sampler(trace_id))
+        except Exception as problem:  # noqa: BLE001 - the boundary to the application's own sampler
+            self.reporter.note_error(f"the sampler failed: {problem!r}")
+            return True
+
+    def after_fork_in_child(self) -> None:
+        """Leave the parent's locks, thread and queue behind."""
+        self.reporter.after_fork_in_child()
+        self._sampler = parse_sampler(self._sampler_option)  # a rate's lock may be held for ever
+
+
+_tracer = Tracer("-", Reporter(None, "-", 1, 1.0))  # until configure(): traces are followed, nothing is reported
+_hooked = False  # the process-wide hooks cannot be taken back, so they are installed once
+
+
+def configure(
+    service: str | None = None,
+    reporter: str | Sender | None = None,
+    *,
+    sampler: str | float | Sampler | None = None,
+    propagate: str | Sequence[str] | None = None,
+    extract: str | Sequence[str] | None = None,
+    logs: bool | None = None,
+    tags: Mapping[str, str] | str | None = None,
+    token: str | None = None,
+    queue_size: int | None = None,
+    flush_interval: float | None = None,
+    exit_timeout: float | None = None,
+    enabled: bool | None = None,
+) -> None:
+    """Set up tracing for this process. Every option left out is read from ``CLEW_<OPTION>``, else has its default.
+
+    Raises ValueError at once for a value that cannot be right; afterwards nothing in clew raises into the application.
+    Opens no connection and starts no thread: the first finished span does. Call it once at start-up, before or after
+    a fork; a second call replaces the first.
+
+    - ``service``: this program's name on spans and log lines. Default: the program's file or module name.
+    - ``reporter``: ``udp://host:port`` (default ``udp://127.0.0.1:9410``), ``http://host:port``, ``https://...``,
+      ``file:///path`` (``?max_bytes=&backups=``), ``none``; or an object of one's own with the ``Sender`` methods.
+    - ``sampler``: for traces that begin here: ``always`` (default), ``never``, a ratio (``0.1``, ``10%``), a rate
+      (``5/s``), or a function of the trace id. What the caller decided stands.
+    - ``propagate``: formats of outgoing headers, of ``x``, ``w3c``, ``b3``, ``b3single``. Default ``x,w3c``.
+    - ``extract``: formats of incoming headers, the preferred first. Default ``x,w3c,b3``.
+    - ``logs``: also send log records to the collector (needs ``clew.logging.install()``). Default no.
+    - ``tags``: put on each trace's first span in this process: a mapping, or ``"env=prod,version=1.2"``.
+    - ``token``: sent as ``Authorization: Bearer`` by the HTTP reporter.
+    - ``queue_size``: spans kept while the collector is slow, and as many log records. Default 10,000.
+    - ``flush_interval``: seconds that a span waits for company. Default 0.5.
+    - ``exit_timeout``: seconds that the end of the process may be delayed to deliver what is queued. Default 2.
+    - ``enabled``: no: nothing is patched, sampled or reported; headers and log lines still carry ids. Default yes.
+    """
+    global _tracer
+    name = _text("service", service, "") or _program_name()
+    on = _boolean("enabled", enabled, True)
+    sender = _sender(reporter, _text("token", token, "") or None) if on else None
+    size = int(_number("queue_size", queue_size, _DEFAULT_QUEUE_SIZE, least=1))
+    interval = _number("flush_interval", flush_interval, _DEFAULT_FLUSH_INTERVAL_S, least=0.001)
+    configured = Tracer(
+        name,
+        Reporter(sender, name, size, interval),
+        _option("sampler", sampler, "always") if on else "never",
+        _formats("propagate", propagate, _DEFAULT_PROPAGATE),
+        _formats("extract", extract, _DEFAULT_EXTRACT),
+        _default_tags(tags),
+        _boolean("logs", logs, False),
+        on,
+        _number("exit_timeout", exit_timeout, _DEFAULT_EXIT_TIMEOUT_S, least=0.0),
+    )
+    shutdown()
+    _tracer = configured
+    _hook_process()
+
+
+def tracer() -> Tracer:
+    """Return the tracer in force; before ``configure`` one that reports nothing."""
+    return _tracer
+
+
+# Spans.
+
+
+def start_span(name: str, kind: str | None = None, tags: Mapping[str, object] | None = None) -> Span:
+    """Start a span under the active one and make it active; end it by ``with``, ``finish_span`` or ``span.finish()``.
+
+    ``kind``: ``CLIENT``, ``SERVER``, ``PRODUCER``, ``CONSUMER`` or None for work inside the process. Outside a trace a
+    new one begins. Never raises; costs about two microseconds. The span belongs to the task or thread that starts it.
+    """
+    previous = current.get()
+    if kind is not None and kind not in KINDS:
+        kind = _known_kind(kind)
+    own = _own_tags(tags) if tags else {}
+    if previous is None:
+        span = _start_first(name, kind, own, _tracer.new_trace(), None)
+    else:
+        span = Span(previous.trace, new_span_id(), previous.span_id, name, kind, own, previous)
+    current.set(span)
+    return span
+
+
+def start_entry_span(
+    name: str, headers: Mapping[str, str], kind: str = "SERVER", tags: Mapping[str, object] | None = None
+) -> Span:
+    """Start the span of a request that came in, under the caller's span if ``headers`` (lower-case names) tell of one.
+
+    The caller's trace id is kept and its span is the parent; the span itself gets a fresh id (it is not shared).
+    Whatever was active before is active again after ``finish``, and has no part in this trace. Never raises.
+    """
+    remote = _propagation.extract(headers, _tracer.extract_order)
+    own = _own_tags(tags) if tags else {}
+    if remote is None:
+        span = _start_first(name, kind, own, _tracer.new_trace(), None)
+    else:
+        span = _start_first(name, kind, own, _tracer.join_trace(remote), remote.span_id)
+    span.previous = current.get()
+    current.set(span)
+    return span
+
+
+def _start_first(name: str, kind: str | None, tags: dict[str, str], trace: Trace, parent_id: str | None) -> Span:
+    """Make a trace's first span in this process, which carries the configured tags."""
+    if _tracer.tags:
+        tags = {**_tracer.tags, **tags}
+    return Span(trace, new_span_id(), parent_id, name, kind, tags, None)
+
+
+def finish_span(span: Span | None = None) -> None:
+    """End a span, or without one the active span. Never raises; finishing twice, or nothing, does nothing."""
+    if span is None:
+        active = current.get()
+        span = active if isinstance(active, Span) else None
+    if span is not None:
+        span.finish()
+
+
+def outgoing_headers(node: Node) -> dict[str, str]:
+    """Return the headers, by the configured formats, that make the callee a child of ``node``."""
+    return _propagation.inject(node, _tracer.propagate)
+
+
+def _own_tags(tags: Mapping[str, object]) -> dict[str, str]:
+    """Copy an application's tags: it may change its dict later. Values that are not text become text now."""
+    try:
+        own: dict[str, Any] = dict(tags)
+    except (TypeError, ValueError):
+        return {"clew.bad_tags": to_tag(tags)}
+    for key, value in own.items():
+        if type(value) is not str or len(value) > MAX_TAG_VALUE_CHARS:
+            own[key] = to_tag(value)
+    return own
+
+
+def _known_kind(kind: object) -> str | None:
+    upper = to_text(kind).upper()
+    return upper if upper in KINDS else None  # such as OpenTelemetry's INTERNAL, which Zipkin writes as no kind
+
+
+# The context by hand.
+
+
+class ContextToken:
+    """What ``set_trace_context`` replaced, for ``reset_trace_context``."""
+
+    __slots__ = ("node", "previous")
+
+    def __init__(self, node: Node, previous: Node | None) -> None:
+        self.node = node
+        self.previous = previous
+
+
+def set_trace_context(
+    trace_id: str | TraceContext, span_id: str | None = None, parent_id: str | None = None
+) -> ContextToken:
+    """Make the running code part of a trace whose ids came some other way than by a hooked library.
+
+    Takes the ids, or a ``TraceContext`` with its sampling decision. Spans started next are children of ``span_id``. Ids
+    are made canonical; an invalid trace id begins a new trace, an invalid span id gets a fresh one, as with headers.
+    Give the token to ``reset_trace_context``.
+    """
+    sampled = None
+    if isinstance(trace_id, TraceContext):
+        trace_id, span_id, parent_id, sampled = trace_id
+    known = parse_trace_id(trace_id)
+    trace = _tracer.join_trace(_propagation.Remote(known, sampled=sampled))
+    node = Node(trace, parse_span_id(span_id) or new_span_id(), parse_span_id(parent_id) if known else None)
+    token = ContextToken(node, current.get())
+    current.set(node)
+    return token
+
+
+def reset_trace_context(token: ContextToken) -> None:
+    """Put back what was active before ``set_trace_context``. Never raises.
+
+    In another task or thread, whose context it is not, and after something else was made active, it does nothing.
+    """
+    if current.get() is token.node:
+        current.set(token.previous)
+
+
+# The process.
+
+
+def stats() -> dict[str, int]:
+    """Return the counts of this process: spans ``reported``, ``dropped`` (and why), ``queued``; send ``errors``.
+
+    ``reported + dropped + queued`` is every sampled span that was finished. Log records: ``logs_reported``,
+    ``logs_dropped``, ``logs_queued``. The reasons are those of ``clew.reporter``.
+    """
+    reporter = _tracer.reporter
+    logs = reporter.logs.counts()
+    return {
+        **reporter.spans.counts(),
+        "errors": reporter.errors,
+        **{f"logs_{name}": logs[name] for name in ("reported", "dropped", "queued")},
+    }
+
+
+def flush(timeout: float = 5.0) -> bool:
+    """Wait until what was finished before is delivered or dropped. False when ``timeout`` (seconds) ran out first."""
+    return _tracer.reporter.flush(timeout)
+
+
+def shutdown(timeout: float | None = None) -> bool:
+    """Deliver what is queued within ``timeout`` seconds (default: the option ``exit_timeout``) and stop reporting.
+
+    Happens by itself when the program ends. False when something had to be given up. Idempotent.
+    """
+    return _tracer.reporter.shutdown(_tracer.exit_timeout_s if timeout is None else timeout)
+
+
+def _hook_process() -> None:
+    """Have the queue delivered when the process ends, and begun anew when it forks."""
+    global _hooked
+    if _hooked:
+        return
+    _hooked = True
+    atexit.register(shutdown)
+    if hasattr(os, "register_at_fork"):  # not on Windows
+        os.register_at_fork(after_in_child=lambda: _tracer.after_fork_in_child())
+    exit_now = os._exit
+
+    def exit_after_delivery(status: int) -> None:
+        # Children made by fork end here and run no atexit: multiprocessing, celery's pool, a bare os.fork().
+        try:
+            _tracer.reporter.flush(_tracer.exit_timeout_s)
+        except Exception:  # noqa: BLE001 - nothing may stand in the way of os._exit
+            pass
+        finally:
+            exit_now(status)
+
+    os._exit = exit_after_delivery  # type: ignore[assignment]
+
+
+# Options.
+
+
+def _option(name: str, given: Any, default: Any) -> Any:
+    if given is not None:
+        return given
+    return os.environ.get(f"CLEW_{name.upper()}", "").strip() or default
+
+
+def _text(name: str, given: object, default: str) -> str:
+    value = _option(name, given, default)
+    if not isinstance(value, str):
+        raise ValueError(f"{name}={value!r} is not text")
+    return value.strip()
+
+
+def _number(name: str, given: float | None, default: float, least: float) -> float:
+    value = _option(name, given, default)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not least <= number < 1e9:
+        raise ValueError(f"{name}={value!r} is not a number of at least {least:g}")
+    return number
+
+
+_WORDS: Final = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
+
+def _boolean(name: str, given: bool | None, default: bool) -> bool:
+    value = _option(name, given, default)
+    known = _WORDS.get(str(value).lower())
+    if known is None:
+        raise ValueError(f"{name}={value!r} is neither yes nor no (1/0, true/false, on/off)")
+    return known
+
+
+def _formats(name: str, given: str | Sequence[str] | None, default: str) -> tuple[str, ...]:
+    value = _option(name, given, default)
+    names = value.split(",") if isinstance(value, str) else value
+    formats = tuple(str(part).strip().lower() for part in names)
+    unknown = [part for part in formats if part not in _propagation.FORMATS]
+    if unknown or not formats:
+        raise ValueError(f"{name}={value!r}: known formats are {', '.join(_propagation.FORMATS)}")
+    return formats
+
+
+def _default_tags(given: Mapping[str, str] | str | None) -> dict[str, str]:
+    value = _option("tags", given, {})
+    if not isinstance(value, str):
+        return _own_tags(value)
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    if any(not equals or not key.strip() for key, equals, _ in pairs):
+        raise ValueError(f'tags={value!r} is not of the form "key=value,key=value"')
+    return _own_tags({key.strip(): text.strip() for key, _, text in pairs})
+
+
+def _sender(given: str | Sender | None, token: str | None) -> Sender | None:
+    value = _option("reporter", given, DEFAULT_REPORTER)
+    if isinstance(value, str):
+        return parse_reporter(value, token)
+    if not (callable(getattr(value, "send", None)) and isinstance(getattr(value, "max_message_bytes", None), int)):
+        raise ValueError(f"reporter={value!r} is neither a URL nor a sender: send(), close(), max_message_bytes")
+    return value  # type: ignore[no-any-return]
+
+
+def _program_name() -> str:
+    """Name the program as its user knows it: the module of ``python -m``, else the script's file name."""
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name:
+        return str(spec.name.removesuffix(".__main__"))
+    name = os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else ""
+    return name.removesuffix(".py") if name not in ("", "-c", "-m") else "python"

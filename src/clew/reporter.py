@@ -1,0 +1,346 @@
+"""The bounded queue between the application and the sender, and the one thread that empties it.
+
+``Channel.put`` is the last step on the application's side: no lock, no system call, no wait. Everything that costs or
+can fail - encoding, batching, sending, retrying - happens on the reporter's daemon thread.
+
+The arithmetic, for spans and for log records alike and at any moment::
+
+    every one handed in  ==  reported + dropped (by reason) + queued
+
+``reported`` counts what the sender delivered, as far as the transport can know; ``queued`` includes the batch that is
+being sent. Reasons: ``queue_full``; ``send_failed`` (still undelivered at shutdown); ``refused`` (the collector said a
+final no); ``too_large`` (not even its bare bones fit one message); ``encode_failed``; ``closed`` (finished after
+``shutdown``); ``no_reporter`` (``reporter="none"``).
+
+After a fork the child starts with empty queues and zero counts (the parent sends what it had) and starts its own thread
+with its first span.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from clew import wire
+from clew.senders import Kind, Sender, SendError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from clew._span import Span
+
+REASONS: Final = ("queue_full", "send_failed", "refused", "too_large", "encode_failed", "closed", "no_reporter")
+
+_SLICE: Final = 64  # spans encoded in one go, about 0.2 ms of the interpreter's lock; then others may have it
+_YIELD_S: Final = 0.000_05  # long enough for a waiting thread to take the lock; sleep(0) hands it straight back to us
+_FRAME_BYTES: Final = 16  # room for what wire.join puts around the objects of a message
+_NOT_STARTED: Final = 0  # what stands in place of the queue's limit while nothing may be appended
+_CLOSED: Final = -1
+_NO_REPORTER: Final = -2
+_REASON_OF_STATE: Final = {_NOT_STARTED: "closed", _CLOSED: "closed", _NO_REPORTER: "no_reporter"}
+_FIRST_RETRY_S: Final = 0.1
+_MAX_RETRY_S: Final = 5.0
+
+
+class Channel:
+    """A bounded queue with its counts: one for spans, one for log records. ``put`` is safe anywhere, signals included."""
+
+    def __init__(self, kind: Kind, limit: int, encode: Callable[[Any], bytes | None], reporter: Reporter) -> None:
+        self.kind: Kind = kind
+        self._limit = limit
+        self._wake_at = limit // 2
+        self._encode = encode
+        self._reporter = reporter
+        self.reset()
+
+    def reset(self) -> None:
+        """Empty the queue and zero the counts; the next ``put`` starts the thread."""
+        self.queue: deque[Any] = deque()
+        self._open_limit = _NOT_STARTED if self._reporter.sender else _NO_REPORTER
+        self.in_flight = 0
+        self.left = 0  # how many have left the queue and are settled, one way or the other
+        self.reported = 0
+        self.dropped: dict[str, int] = {}
+        self.untold: dict[str, int] = {}  # drops that no batch has carried to the collector yet
+
+    def put(self, item: Any) -> None:
+        """Queue a span or log record for the reporter's thread. Drops and counts when the queue is full."""
+        queue = self.queue
+        length = len(queue)
+        if length >= self._open_limit:  # full, or one of the states that are no limit at all
+            self._put_slowly(item)
+            return
+        queue.append(item)
+        if length == self._wake_at:
+            self._reporter.wake()
+
+    def _put_slowly(self, item: Any) -> None:
+        if self._open_limit == _NOT_STARTED and self._reporter.start():
+            self._open_limit = self._limit
+            self.put(item)
+        else:
+            self.drop(item, _REASON_OF_STATE.get(self._open_limit, "queue_full"))
+
+    def close(self) -> None:
+        """Take no more."""
+        if self._open_limit != _NO_REPORTER:
+            self._open_limit = _CLOSED
+
+    def drop(self, item: Any, reason: str) -> None:
+        """Count a loss, for this process and, of a span, for its trace."""
+        with self._reporter.lock:
+            self.dropped[reason] = self.dropped.get(reason, 0) + 1
+            if self.kind == "spans":
+                item.trace.dropped += 1
+                self.untold[reason] = self.untold.get(reason, 0) + 1
+                self._take_back(item.tags.pop(wire.DROPPED_TAG, ""))
+
+    def _take_back(self, told: str) -> None:
+        """Counts that travelled on a span that itself was dropped have not been told."""
+        for pair in told.split(",") if told else ():
+            reason, _, count = pair.partition("=")
+            self.untold[reason] = self.untold.get(reason, 0) + int(count)
+
+    def take(self) -> list[Any]:
+        """Move up to a slice of the queue into flight."""
+        with self._reporter.lock:
+            queue = self.queue
+            items = [queue.popleft() for _ in range(min(_SLICE, len(queue)))]
+            self.in_flight += len(items)
+        return items
+
+    def encode(self, item: Any) -> bytes | None:
+        """Encode one item in flight, or count why not."""
+        try:
+            encoded = self._encode(item)
+        except Exception as problem:  # noqa: BLE001 - whatever an application put into a span must not end the thread
+            self._reporter.note_error(f"a {type(item).__name__} could not be encoded: {problem!r}")
+            self.settle([item], "encode_failed")
+            return None
+        if encoded is None:
+            self.settle([item], "too_large")
+        return encoded
+
+    def settle(self, items: list[Any], drop_reason: str | None) -> None:
+        """Count items in flight as delivered, or as dropped for a reason."""
+        with self._reporter.lock:
+            self.in_flight -= len(items)
+            self.left += len(items)
+            if drop_reason is None:
+                self.reported += len(items)
+                return
+            for item in items:
+                self.drop(item, drop_reason)
+
+    def abandon(self) -> None:
+        """Drop what is still queued, at the end."""
+        while items := self.take():
+            self.settle(items, "send_failed")
+
+    def counts(self) -> dict[str, int]:
+        """Return reported, dropped, queued and every reason, one consistent picture."""
+        with self._reporter.lock:
+            queued = len(self.queue) + self.in_flight
+            reasons = {reason: self.dropped.get(reason, 0) for reason in REASONS}
+            return {"reported": self.reported, "dropped": sum(reasons.values()), "queued": queued, **reasons}
+
+
+class Reporter:
+    """Batches by bytes and age, sends, retries with back-off, counts. All methods are safe in any thread.
+
+    ``queue_size`` is in spans (and again in log records), ``flush_interval_s`` the longest that one waits for company.
+    Without a sender everything is dropped as ``no_reporter``.
+    """
+
+    def __init__(self, sender: Sender | None, service: str, queue_size: int, flush_interval_s: float) -> None:
+        self.sender = sender
+        self._room = sender.max_message_bytes - _FRAME_BYTES if sender else 0
+        self._service = wire.encode_service(service)
+        self._flush_interval_s = flush_interval_s
+        self._begin()
+        self.spans = Channel("spans", queue_size, self._encode_span, self)
+        self.logs = Channel("logs", queue_size, wire.encode_log, self)
+
+    def _begin(self) -> None:
+        self.lock = (
+            threading.RLock()
+        )  # re-entrant: the garbage collector may finish a generator's span while it is held
+        self._idle = threading.Condition(self.lock)
+        self._thread: threading.Thread | None = None
+        # Held while there is nothing to do; release() is "wake up". Unlike an Event it may be released from a signal
+        # handler that interrupted its own release.
+        self._nothing_to_do = threading.Lock()
+        self._nothing_to_do.acquire()
+        self._flushing = 0  # callers of flush() that wait
+        self._closing = False
+        self._gave_up = False
+        self._warned = False
+        self.errors = 0
+
+    # On the application's threads.
+
+    def start(self) -> bool:
+        """Start the thread, once. False where the system has no thread to give, as in a process that is ending."""
+        with self.lock:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run_in_own_context, name="clew-reporter", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as problem:
+                    self.note_error(f"no thread for the reporter: {problem}")
+                    return False
+                self._thread = thread
+        return True
+
+    def wake(self) -> None:
+        """Tell the thread that there is work for it before its time."""
+        try:
+            self._nothing_to_do.release()
+        except RuntimeError:  # awake already
+            pass
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all that was handed in before is delivered or dropped; False when ``timeout`` seconds ran out."""
+        deadline = time.monotonic() + timeout
+        with self.lock:
+            goals = [(channel, channel.left + channel.in_flight + len(channel.queue)) for channel in self._channels()]
+            self._flushing += 1
+            try:
+                while any(channel.left < goal for channel, goal in goals):
+                    left = deadline - time.monotonic()
+                    if left <= 0 or self._thread is None or not self._thread.is_alive():
+                        return False
+                    self.wake()
+                    self._idle.wait(left)
+            finally:
+                self._flushing -= 1
+        return True
+
+    def shutdown(self, timeout: float) -> bool:
+        """Take no more, send what is queued within ``timeout`` seconds, count the rest as ``send_failed``. Idempotent.
+
+        True when nothing had to be given up.
+        """
+        for channel in self._channels():
+            channel.close()
+        self._closing = True
+        self.wake()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+        for channel in self._channels():
+            channel.abandon()
+        return not any(channel.dropped.get("send_failed") for channel in self._channels())
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: the parent's thread is not here, its lock may be held for ever, its spans are the parent's."""
+        self._begin()
+        for channel in self._channels():
+            channel.reset()
+        if self.sender is not None:
+            self.sender.close()
+
+    def note_error(self, text: str) -> None:
+        """Count an error; the first also goes to the log, so that silence has a reason one can read."""
+        with self.lock:
+            self.errors += 1
+            first, self._warned = not self._warned, True
+        if first:
+            warn("%s (counted in clew.stats(); further ones are not logged)", text)
+
+    def _channels(self) -> tuple[Channel, Channel]:
+        return self.spans, self.logs
+
+    def _queued(self) -> int:
+        return sum(len(channel.queue) + channel.in_flight for channel in self._channels())
+
+    # On the reporter's thread.
+
+    def _run_in_own_context(self) -> None:
+        contextvars.Context().run(self._run)  # not in the trace of whichever request happened to start the thread
+
+    def _run(self) -> None:
+        assert self.sender is not None  # noqa: S101 - for the type checker: without a sender nothing starts the thread
+        while True:
+            self._nothing_to_do.acquire(timeout=self._flush_interval_s)
+            for channel in self._channels():
+                self._drain(channel, self.sender)
+            if self._flushing:
+                with self.lock:
+                    self._idle.notify_all()
+            if self._closing and not self._queued():
+                self.sender.close()
+                return
+
+    def _drain(self, channel: Channel, sender: Sender) -> None:
+        """Send what is queued now, in messages as large as the sender takes."""
+        items: list[Any] = []
+        messages: list[bytes] = []
+        size = 0
+        for _ in range(len(channel.queue) // _SLICE + 1):
+            for item in channel.take():
+                encoded = channel.encode(item)
+                if encoded is None:
+                    continue
+                if messages and size + len(encoded) > self._room:
+                    self._deliver(channel, sender, items, messages)
+                    items, messages, size = [], [], 0
+                items.append(item)
+                messages.append(encoded)
+                size += len(encoded) + 1
+            time.sleep(_YIELD_S)
+        if messages:
+            self._deliver(channel, sender, items, messages)
+
+    def _encode_span(self, span: Span) -> bytes | None:
+        if span.trace.dropped or self.spans.untold:
+            self._tell_drops(span)
+        encoded = wire.encode_span(span, self._service)
+        return encoded if len(encoded) <= self._room else wire.encode_span_within(span, self._service, self._room)
+
+    def _tell_drops(self, span: Span) -> None:
+        with self.lock:
+            if span.trace.dropped:
+                span.tags[wire.TRACE_DROPPED_TAG] = str(span.trace.dropped)
+                span.trace.dropped = 0
+            if self.spans.untold:
+                span.tags[wire.DROPPED_TAG] = ",".join(f"{why}={n}" for why, n in sorted(self.spans.untold.items()))
+                self.spans.untold = {}
+
+    def _deliver(self, channel: Channel, sender: Sender, items: list[Any], messages: list[bytes]) -> None:
+        """Send one message; wait and try again while the collector is away, give up only when told to or at the end."""
+        wait_s = _FIRST_RETRY_S
+        while not self._gave_up:
+            try:
+                sender.send(messages, channel.kind)
+            except Exception as problem:  # noqa: BLE001 - a sender, ours or the user's, must not end the thread
+                self.note_error(f"{len(items)} {channel.kind} not sent: {problem}")
+                if isinstance(problem, SendError) and not problem.retry:
+                    channel.settle(items, "refused")
+                    return
+                self._gave_up = self._closing
+                self._back_off(max(wait_s, getattr(problem, "after_s", 0.0)))
+                wait_s = min(wait_s * 2, _MAX_RETRY_S)
+            else:
+                channel.settle(items, None)
+                return
+        channel.settle(items, "send_failed")
+
+    def _back_off(self, wait_s: float) -> None:
+        """Wait before the next try. Whoever flushes makes it come soon, whoever shuts down at once."""
+        deadline = time.monotonic() + wait_s
+        while not self._closing:
+            left = deadline - time.monotonic()
+            if left <= 0 or (self._flushing and left < wait_s - _FIRST_RETRY_S):
+                return
+            self._nothing_to_do.acquire(timeout=min(left, _FIRST_RETRY_S))
+
+
+def warn(text: str, *values: object) -> None:
+    """Log at WARNING on the logger ``clew``. Imported here: a program that never fails should not pay for logging."""
+    import logging
+
+    logging.getLogger("clew").warning(text, *values)
