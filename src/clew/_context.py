@@ -75,7 +75,7 @@ class Trace:
 
 
 class Node:
-    """A span as its children see it. A plain Node is a span of another process; ``Span`` is the kind that is measured."""
+    """A span as its children see it. A plain Node is in another process; ``Span`` is the kind that is measured."""
 
     __slots__ = ("parent_id", "span_id", "trace")
 
@@ -146,7 +146,7 @@ def _canonical(text: str) -> str | None:
 
 
 def epoch_offset_ns() -> int:
-    """Return what to add to ``time.perf_counter_ns()`` to get nanoseconds since the epoch, by the system's clock now."""
+    """Return what to add to ``time.perf_counter_ns()`` to get nanoseconds since the epoch, by the clock now."""
     return _epoch_ns() - ticks_ns()
 
 
@@ -155,7 +155,7 @@ def use_sources(
     epoch: Callable[[], int] = time.time_ns,
     random_bits: Callable[[int], int] = _random.getrandbits,
 ) -> None:
-    """Replace the clocks and the randomness, for tests (``clew.testing``); without arguments, put the real ones back."""
+    """Replace clocks and randomness, for tests (``clew.testing``); without arguments, put the real ones back."""
     global ticks_ns, _epoch_ns, _random_bits
     ticks_ns, _epoch_ns, _random_bits = ticks, epoch, random_bits
 

@@ -41,7 +41,7 @@ _tracestate_member: Final = re.compile(f"({_TRACESTATE_KEY})={_TRACESTATE_VALUE}
 
 
 class Remote(NamedTuple):
-    """What a caller told of the trace. ``trace_id`` None: only the decision came; ``sampled`` None: no decision came."""
+    """What a caller told. ``trace_id`` None: only the sampling decision came; ``sampled`` None: no decision came."""
 
     trace_id: str | None
     span_id: str | None = None

@@ -40,7 +40,7 @@ def parse_sampler(value: str | float | Sampler) -> Sampler:
 
 
 def ratio_sampler(ratio: float) -> Sampler:
-    """Keep this share of traces, decided by the trace id: every service that uses the same ratio keeps the same ones."""
+    """Keep this share of traces, decided by the trace id: all services with one ratio keep the same ones."""
     if not 0.0 <= ratio <= 1.0:
         raise ValueError(f"ratio {ratio} is not from 0 to 1")
     if ratio == 1.0:

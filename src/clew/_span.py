@@ -1,7 +1,7 @@
 """A timed piece of work. Between ``start_span`` and the reporter's queue.
 
-A span is mutable while its work runs and must not be touched after ``finish``. Its methods never raise and never block.
-One span belongs to one task or thread at a time; finishing it elsewhere is allowed and leaves that place's context alone.
+A span is mutable while its work runs and must not be touched after ``finish``. Its methods never raise or block.
+It belongs to one task or thread at a time; finishing it elsewhere is allowed and leaves that place's context alone.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Span(Node):
             self.annotations.append((at, cut(to_text(value), MAX_TAG_VALUE_CHARS)))
 
     def set_error(self, error: BaseException | str) -> None:
-        """Mark the span as failed: tags ``error`` (the message), ``error.type`` and, of an exception, ``error.stack``."""
+        """Mark the span as failed: tags ``error`` (the message), ``error.type`` and ``error.stack`` of an exception."""
         if isinstance(error, BaseException):
             self.tags["error"] = to_tag(error) or type(error).__name__
             self.tags["error.type"] = _type_name(error)
@@ -136,7 +136,7 @@ class Span(Node):
 
 
 def to_tag(value: object) -> str:
-    """Turn any value into text of a tag's length. The queue holds spans by number, so their size must be bounded here."""
+    """Turn any value into text of a tag's length. The queue counts spans, so their size must be bounded here."""
     text = to_text(value)
     return text if len(text) <= MAX_TAG_VALUE_CHARS else cut(text, MAX_TAG_VALUE_CHARS)
 

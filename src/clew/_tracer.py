@@ -316,7 +316,7 @@ def _hook_process() -> None:
         # Children made by fork end here and run no atexit: multiprocessing, celery's pool, a bare os.fork().
         try:
             _tracer.reporter.flush(_tracer.exit_timeout_s)
-        except Exception:  # noqa: BLE001 - nothing may stand in the way of os._exit
+        except Exception:  # noqa: BLE001, S110 - nothing may stand in the way of os._exit
             pass
         finally:
             exit_now(status)

@@ -46,7 +46,7 @@ _MAX_RETRY_S: Final = 5.0
 
 
 class Channel:
-    """A bounded queue with its counts: one for spans, one for log records. ``put`` is safe anywhere, signals included."""
+    """A bounded queue with its counts: one for spans, one for log records. ``put`` is safe anywhere, in signals too."""
 
     def __init__(self, kind: Kind, limit: int, encode: Callable[[Any], bytes | None], reporter: Reporter) -> None:
         self.kind: Kind = kind

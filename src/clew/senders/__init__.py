@@ -75,7 +75,7 @@ def _file_options(url: str, query: str) -> dict[str, int]:
 
     options = dict(parse_qsl(query))
     try:
-        found = {key: int(options.pop(key)) for key in ("max_bytes", "backups") if key in options}
+        found: dict[str, int] = {key: int(options.pop(key)) for key in ("max_bytes", "backups") if key in options}
     except ValueError:
         raise ValueError(f"reporter={url!r}: max_bytes and backups are whole numbers") from None
     if options:

@@ -1,4 +1,4 @@
-"""Spans to ``POST /api/v2/spans`` of any Zipkin server or clew collector; log records to clew's ``POST /api/v1/logs``."""
+"""Spans to ``POST /api/v2/spans`` of any Zipkin server or collector of clew; log records to ``POST /api/v1/logs``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,230 @@
+"""Trace ids on every log line, and, where asked for, log lines on their way to the collector.
+
+``install()`` is all that a program needs. The pieces work alone, too: ``TraceFilter`` for a handler of one's own,
+``TraceFormatter`` for a ``dictConfig``, ``structlog_processor`` and ``loguru_patcher`` for those libraries.
+
+After ``install()`` every ``LogRecord`` has the attributes ``trace_id``, ``span_id``, ``parent_id`` and ``service``, each
+``-`` where there is none, so that no format string can fail with KeyError. ``TraceFormatter`` adds them to records that
+come by another way.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from clew import _tracer
+from clew._context import current
+from clew.wire import MAX_MESSAGE_CHARS, LogLine, cut, cut_head
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+DEFAULT_FORMAT: Final = "%(asctime)s [%(trace_id)s:%(span_id)s] %(levelname)s %(name)s: %(message)s"
+NONE: Final = "-"
+
+_FIELDS: Final = ("trace_id", "span_id", "parent_id", "service")
+_OWN_LOGGER: Final = "clew"
+
+
+def stamp(record: logging.LogRecord) -> None:
+    """Put the active span's ids and the service on a record. What is on it already stays: it was said by the caller."""
+    attributes = record.__dict__
+    if "trace_id" not in attributes:
+        node = current.get()
+        if node is None:
+            attributes["trace_id"] = attributes["span_id"] = attributes["parent_id"] = NONE
+        else:
+            attributes["trace_id"] = node.trace.trace_id
+            attributes["span_id"] = node.span_id
+            attributes["parent_id"] = node.parent_id or NONE
+    elif "parent_id" not in attributes:  # the caller named the trace in `extra`, and perhaps no more
+        attributes.setdefault("span_id", NONE)
+        attributes["parent_id"] = NONE
+    if "service" not in attributes:
+        attributes["service"] = _tracer.tracer().service
+
+
+class TraceFilter(logging.Filter):
+    """Stamp each record that passes; keep them all. For a handler or logger of one's own, without ``install()``.
+
+    A record that is handled in another thread (``QueueListener``) keeps the ids of the thread that logged, if this
+    filter is on the logger or on the ``QueueHandler``.
+    """
+
+    def filter(self, record: logging.LogRecord) -> Literal[True]:
+        """Stamp the record. Never raises."""
+        stamp(record)
+        return True
+
+
+class TraceFormatter(logging.Formatter):
+    """A formatter whose records always have the trace fields. ``json=True`` makes one JSON object a line.
+
+    ``fmt`` is ``DEFAULT_FORMAT`` unless given. JSON lines hold ``time`` (ISO 8601, UTC), ``level``, ``logger``,
+    ``message``, ``service``, inside a trace its ids, what the caller passed in ``extra``, and ``exception``.
+    """
+
+    def __init__(
+        self,
+        fmt: str | None = None,
+        datefmt: str | None = None,
+        style: Literal["%", "{", "$"] = "%",
+        *,
+        json: bool = False,
+    ) -> None:
+        super().__init__(fmt or (DEFAULT_FORMAT if style == "%" else None), datefmt, style)
+        self._json = json
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render the record."""
+        stamp(record)
+        return self._format_json(record) if self._json else super().format(record)
+
+    def _format_json(self, record: logging.LogRecord) -> str:
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, Any] = {
+            "time": f"{seconds}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        attributes = record.__dict__
+        line.update((field, attributes[field]) for field in _FIELDS if attributes[field] != NONE)
+        line.update((key, value) for key, value in attributes.items() if key not in _STANDARD)
+        if record.exc_info and not record.exc_text:
+            record.exc_text = self.formatException(record.exc_info)
+        if record.exc_text:
+            line["exception"] = record.exc_text
+        if record.stack_info:
+            line["stack"] = record.stack_info
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+_STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {
+    *_FIELDS,
+    "asctime",
+    "message",
+    "taskName",  # since 3.12
+}
+
+
+class ShippingHandler(logging.Handler):
+    """Queue records for the collector, with their ids. Formats the message in the caller's thread; never blocks."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand the record to the reporter. Errors are handled as ``logging`` does: shown, never raised."""
+        if record.name == _OWN_LOGGER:
+            return  # what clew says of a collector that is away must not go to that collector
+        try:
+            stamp(record)
+            _tracer.tracer().reporter.logs.put(self._line(record))
+        except Exception:  # noqa: BLE001 - a record's own arguments may fail to format, which is the caller's error
+            self.handleError(record)
+
+    def _line(self, record: logging.LogRecord) -> LogLine:
+        attributes = record.__dict__
+        exception = None
+        if record.exc_info and record.exc_info[0] is not None:
+            formatter = self.formatter or _plain
+            exception = cut_head(record.exc_text or formatter.formatException(record.exc_info), MAX_MESSAGE_CHARS)
+        traced = attributes["trace_id"] != NONE
+        return LogLine(
+            int(record.created * 1e6),
+            str(attributes["trace_id"]) if traced else None,
+            str(attributes["span_id"]) if traced else None,
+            _tracer.tracer().service,
+            record.levelname,
+            record.name,
+            cut(record.getMessage(), MAX_MESSAGE_CHARS),
+            exception,
+        )
+
+
+_plain: Final = logging.Formatter()
+_plain_handle: Final = logging.Logger.handle
+
+
+def install(
+    level: int | str | None = None, *, fmt: str | None = None, json: bool = False, ship: bool | None = None
+) -> None:
+    """Stamp every record of the process, and see to it that the ids are seen. Idempotent; undone by ``uninstall()``.
+
+    A handler of the root logger that has no formatter of its own, or the plain default one, gets a ``TraceFormatter``
+    (``fmt``, or JSON with ``json=True``); handlers that the application configured itself are left as they are, where
+    ``%(trace_id)s`` now works. Without any handler, one to standard error is made, at ``level`` (default INFO).
+    ``ship`` sends records to the collector as well; by default the option ``logs`` of ``clew.configure`` decides.
+
+    Works before and after ``clew.configure`` and ``logging.config``; takes effect for all threads.
+    """
+    logging.Logger.handle = _handle_stamped  # type: ignore[method-assign]
+    root = logging.getLogger()
+    visible = [handler for handler in root.handlers if not isinstance(handler, ShippingHandler)]
+    formatter = TraceFormatter(fmt, json=json)
+    if not visible:
+        handler: logging.Handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(formatter)
+        root.addHandler(handler)
+        root.setLevel(logging.INFO if level is None else level)
+    elif level is not None:
+        root.setLevel(level)
+    for handler in visible:
+        if _is_unformatted(handler) or isinstance(handler.formatter, TraceFormatter):
+            handler.setFormatter(formatter)
+    if (_tracer.tracer().logs if ship is None else ship) and len(visible) == len(root.handlers):
+        root.addHandler(ShippingHandler())
+
+
+def uninstall() -> None:
+    """Stop stamping and shipping. Formatters stay, and go on to work."""
+    if logging.Logger.handle is _handle_stamped:
+        logging.Logger.handle = _plain_handle  # type: ignore[method-assign]
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, ShippingHandler)]:
+        root.removeHandler(handler)
+
+
+def _handle_stamped(self: logging.Logger, record: logging.LogRecord) -> None:
+    """Stamp every record on its way from a logger to the handlers, before any filter or formatter can look at it.
+
+    Not in a record factory, the usual place: ``Logger.makeRecord`` raises KeyError when a caller's ``extra`` has a key
+    that the factory has set, and ``extra={"service": ...}`` is in many programs.
+    """
+    stamp(record)
+    _plain_handle(self, record)
+
+
+def _is_unformatted(handler: logging.Handler) -> bool:
+    """Tell whether nobody chose this handler's format: none, or the one that ``logging.basicConfig()`` gives."""
+    formatter = handler.formatter
+    if formatter is None:
+        return True
+    return type(formatter) is logging.Formatter and formatter._fmt in (logging.BASIC_FORMAT, "%(message)s")
+
+
+def structlog_processor(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add the trace fields to a structlog event: put it into ``structlog.configure(processors=[...])``."""
+    node = current.get()
+    if node is not None:
+        event.setdefault("trace_id", node.trace.trace_id)
+        event.setdefault("span_id", node.span_id)
+        if node.parent_id:
+            event.setdefault("parent_id", node.parent_id)
+    event.setdefault("service", _tracer.tracer().service)
+    return event
+
+
+def loguru_patcher(record: MutableMapping[str, Any]) -> None:
+    """Add the trace fields to a loguru record: ``logger.configure(patcher=loguru_patcher)``.
+
+    They are in ``extra``: ``{extra[trace_id]}`` in a format, ``-`` outside a trace.
+    """
+    node = current.get()
+    extra = record["extra"]
+    extra.setdefault("trace_id", NONE if node is None else node.trace.trace_id)
+    extra.setdefault("span_id", NONE if node is None else node.span_id)
+    extra.setdefault("parent_id", NONE if node is None else node.parent_id or NONE)
+    extra.setdefault("service", _tracer.tracer().service)
