@@ -1,0 +1,111 @@
+"""The live feed: what ingest has just stored, for whoever follows it (``GET /api/v1/tail``).
+
+Beside the way of the data, never in it: without a follower publishing is one look at an empty tuple, and a follower who
+reads too slowly loses payloads and is told how many; nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from clew.collector.metrics import Metrics
+    from clew.collector.store import Kind
+
+BACKLOG: Final = 256  # payloads kept for one follower
+
+
+class Published(NamedTuple):
+    """One stored payload: a JSON array of spans or of log records. ``lost`` payloads before it were not delivered."""
+
+    kind: Kind
+    payload: bytes
+    lost: int
+
+
+class Feed:
+    """All followers. ``publish`` may be called from any thread."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._lock = threading.Lock()
+        self._subscriptions: tuple[Subscription, ...] = ()
+
+    def subscribe(self) -> Subscription:
+        """Return a new follower, bound to the running event loop."""
+        subscription = Subscription(self, self._metrics)
+        with self._lock:
+            self._subscriptions += (subscription,)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Forget a follower; unknown ones are ignored."""
+        with self._lock:
+            self._subscriptions = tuple(other for other in self._subscriptions if other is not subscription)
+
+    def publish(self, kind: Kind, rows: bytes) -> None:
+        """Hand JSON objects, joined by commas, to every follower."""
+        for subscription in self._subscriptions:
+            subscription.put(kind, rows)
+
+
+class Subscription:
+    """An endless async iterator of :class:`Published`; ``close`` (or leaving ``with``) ends it.
+
+    Iterate in the event loop in which it was made.
+    """
+
+    def __init__(self, feed: Feed, metrics: Metrics) -> None:
+        self._feed = feed
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._arrived = asyncio.Event()
+        self._items: deque[tuple[Kind, bytes]] = deque()
+        self._lost = 0
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Subscription:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> Published:
+        while True:
+            with self._lock:
+                if self._items:
+                    (kind, rows), lost, self._lost = self._items.popleft(), self._lost, 0
+                    return Published(kind, b"[%b]" % rows, lost)
+                self._arrived.clear()
+            if self._closed:
+                raise StopAsyncIteration
+            await self._arrived.wait()
+
+    def put(self, kind: Kind, rows: bytes) -> None:
+        """Add a payload; the oldest one goes when there is no room. Any thread."""
+        with self._lock:
+            if len(self._items) >= BACKLOG:
+                self._items.popleft()
+                self._lost += 1
+                self._metrics.count("feed_lost_total")
+            self._items.append((kind, rows))
+        self._wake()
+
+    def close(self) -> None:
+        """End the iteration. Idempotent; any thread."""
+        self._closed = True
+        self._feed.unsubscribe(self)
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._arrived.set)
+        except RuntimeError:
+            pass  # the loop of a follower that was never closed is gone; so is the follower

@@ -1,0 +1,104 @@
+"""What the collector counts, and its text for Prometheus at ``/metrics``.
+
+The arithmetic, per ``source`` (http, udp, tail) and at any moment when nothing is under way::
+
+    payloads_total = payloads_stored_total + payloads_rejected_total (by reason) + payloads_refused_total (by reason)
+                     + payloads_repeated_total
+
+* *stored*: in the table, or in the spool and bound for it. Counted when that is so, together with ``spans_stored_total``
+  and ``log_records_stored_total``.
+* *rejected*: bad bytes (their fault); the reason is a word such as ``span_traceId`` or ``malformed``.
+* *refused*: good bytes that could not be kept (our fault): ``spool_full``, ``disk``, ``busy``.
+* *repeated*: the very bytes of a payload that is stored already, from a client that had not heard so.
+
+Beside the arithmetic: ``udp_kernel_dropped_total`` (datagrams that no receiver ever saw), ``http_rejected_total``
+(requests refused before they became a payload: too large, bad gzip) and ``feed_lost_total`` (live feed, slow reader).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PREFIX: Final = "clew_collector_"
+
+COUNTERS: Final = {
+    "payloads_total": "Payloads that reached ingest, by source.",
+    "payloads_stored_total": "Payloads stored (or spooled), by source.",
+    "payloads_rejected_total": "Payloads refused because of what they hold, by source and reason.",
+    "payloads_refused_total": "Good payloads that could not be kept, by source and reason.",
+    "payloads_repeated_total": "Payloads stored already that were sent again, by source.",
+    "payload_bytes_total": "Bytes of payloads that reached ingest, by source.",
+    "spans_stored_total": "Spans stored (or spooled), by source.",
+    "log_records_stored_total": "Log records stored (or spooled), by source.",
+    "inserts_total": "Inserts into the store that came through.",
+    "insert_failures_total": "Inserts that the store failed; they are tried again.",
+    "rows_unreadable_total": "Payloads that passed the check and that the store could not read all the same.",
+    "udp_datagrams_total": "Datagrams received.",
+    "udp_kernel_dropped_total": "Datagrams dropped by the kernel, because its buffer was full.",
+    "http_rejected_total": "HTTP requests refused before they became a payload, by reason.",
+    "tail_lines_skipped_total": "Lines of tailed files left out, by reason.",
+    "feed_lost_total": "Payloads that a slow reader of the live feed missed.",
+    "retention_dropped_bytes_total": "Bytes dropped from the store to stay under max_disk.",
+}
+GAUGES: Final = {
+    "waiting_bytes": "Bytes of payloads waiting for the next insert.",
+    "spool_bytes": "Bytes of payloads on disk that the store has not taken yet.",
+    "disk_bytes": "Bytes of rows in the store.",
+}
+
+
+class Metrics:
+    """Counters and gauges of one collector. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
+        self._gauges: dict[str, Callable[[], int]] = {}
+
+    def count(self, name: str, amount: int = 1, **labels: str) -> None:
+        """Add to a counter of :data:`COUNTERS`; another name is a ``KeyError``."""
+        if name not in COUNTERS:
+            raise KeyError(name)
+        with self._lock:
+            self._counts[name, tuple(labels.items())] += amount
+
+    def value(self, name: str, **labels: str) -> int:
+        """Return a counter, summed over all labels that are not given."""
+        wanted = set(labels.items())
+        with self._lock:
+            return sum(n for (found, has), n in self._counts.items() if found == name and wanted <= set(has))
+
+    def gauge(self, name: str, read: Callable[[], int]) -> None:
+        """Let ``read`` give the value of a gauge of :data:`GAUGES` whenever it is asked for."""
+        if name not in GAUGES:
+            raise KeyError(name)
+        self._gauges[name] = read
+
+    def text(self) -> str:
+        """Return everything in Prometheus' text format 0.0.4."""
+        with self._lock:
+            counts = sorted(self._counts.items())
+        lines = []
+        for name, about in COUNTERS.items():
+            lines += [f"# HELP {PREFIX}{name} {about}", f"# TYPE {PREFIX}{name} counter"]
+            lines += [f"{PREFIX}{name}{_labels(labels)} {value}" for (found, labels), value in counts if found == name]
+        for name, read in self._gauges.items():
+            lines += [
+                f"# HELP {PREFIX}{name} {GAUGES[name]}",
+                f"# TYPE {PREFIX}{name} gauge",
+                f"{PREFIX}{name} {read()}",
+            ]
+        return "\n".join(lines) + "\n"
+
+
+def _labels(labels: tuple[tuple[str, str], ...]) -> str:
+    """Values are our own words, never input; escaped all the same, for a metrics page must not break."""
+    if not labels:
+        return ""
+    shown = ((key, value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")) for key, value in labels)
+    return "{" + ",".join(f'{key}="{value}"' for key, value in shown) + "}"
