@@ -61,7 +61,7 @@ def service_name(command: Sequence[str]) -> str | None:
 
 
 def is_helper(command: Sequence[str]) -> bool:
-    """Tell whether `command` runs a tool of Python's own (pip, multiprocessing's tracker) that nobody wants to trace."""
+    """Tell whether `command` runs a tool of Python's own (pip, multiprocessing's tracker), not to be traced."""
     words = list(command)
     for index, word in enumerate(words[1:], 1):
         following = words[index + 1] if index + 1 < len(words) else ""
@@ -112,7 +112,7 @@ def _name_of_python(arguments: list[str]) -> str | None:
 def _name_of_loaded(program: str, arguments: list[str]) -> str | None:
     """Name what a server was told to load; None where `program` is no server or the words do not say."""
     for option in _APP_OPTIONS.get(program, ()):
-        for word, following in zip(arguments, [*arguments[1:], ""]):
+        for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
             if word == option and following:
                 return _module_name(following)
             if word.startswith(f"{option}="):
@@ -129,7 +129,7 @@ def _module_name(target: str) -> str | None:
     telling = [
         part for part in parts if part not in ("app", "main", "asgi", "wsgi", "__main__", "server", "api", "src")
     ]
-    return (telling or parts or [None])[-1]
+    return telling[-1] if telling else parts[-1] if parts else None
 
 
 def _script_name(path: str) -> str | None:

@@ -1,0 +1,120 @@
+"""Options that the viewing commands share, and the way from a word on the command line to a trace."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from clew.cli._client import DEFAULT_COLLECTOR, Collector, CommandError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+LAST: Final = "last"
+PREFIX_SEARCH_TRACES: Final = 1_000  # how many recent traces a shortened id is looked for in
+_ID_PART: Final = re.compile(r"[0-9a-f]{4,32}")
+_UNITS: Final = {
+    "us": 1,
+    "µs": 1,
+    "ms": 1_000,
+    "s": 1_000_000,
+    "m": 60_000_000,
+    "h": 3_600_000_000,
+    "d": 86_400_000_000,
+}
+_SPAN_OF_TIME: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(us|µs|ms|s|m|h|d)")
+
+
+def collector_options(command: F) -> F:
+    """Add ``--collector`` and ``--token``."""
+    for option in (
+        click.option("--token", envvar="CLEW_TOKEN", show_envvar=True, metavar="TOKEN", help="The collector's token."),
+        click.option(
+            "--collector",
+            envvar="CLEW_COLLECTOR",
+            show_envvar=True,
+            default=DEFAULT_COLLECTOR,
+            show_default=True,
+            metavar="URL",
+            help="The collector to ask.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def time_option(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Read a length of time with its unit, ``250ms``, ``2s``, ``1.5h``, as microseconds; a callback for an option."""
+    if value is None:
+        return None
+    length = _length_us(value)
+    if length is None:
+        raise click.BadParameter(f"{value!r} is no time like 250ms, 2s or 1h (units: us, ms, s, m, h, d).")
+    return length
+
+
+def since_option(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Read a moment, ``15m`` ago or a local ``2026-11-22T14:00``, as microseconds since the epoch; a callback."""
+    if value is None:
+        return None
+    length = _length_us(value)
+    if length is not None:
+        return time.time_ns() // 1_000 - length
+    try:
+        moment = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither a time like 15m nor a moment like 2026-11-22T14:00.") from None
+    return round(moment.timestamp() * 1_000_000)
+
+
+def _length_us(text: str) -> int | None:
+    found = _SPAN_OF_TIME.fullmatch(text.strip().lower())
+    return round(float(found[1]) * _UNITS[found[2]]) if found else None
+
+
+def full_trace_id(collector: Collector, given: str) -> str:
+    """Return the whole trace id for an id in any spelling, the beginning of one (like git), or ``last``.
+
+    A beginning is looked for among the newest traces; CommandError if none or several begin like that.
+    """
+    if given.strip().lower() == LAST:
+        newest = _recent_ids(collector, 1)
+        if not newest:
+            raise CommandError(f"There are no traces at {collector.url} yet. `clew demo` shows how they come about.")
+        return newest[0]
+    wanted = given.strip().lower().replace("-", "")
+    if not _ID_PART.fullmatch(wanted):
+        raise CommandError(
+            f"{given!r} is no trace id: those are 16 or 32 hexadecimal characters. `clew ls` lists them."
+        )
+    if len(wanted) in (16, 32):
+        return wanted
+    found = [trace_id for trace_id in _recent_ids(collector, PREFIX_SEARCH_TRACES) if trace_id.startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise CommandError(f"{len(found)} of the recent traces begin with {wanted}. Give more of the id.")
+    raise not_found(collector, wanted)
+
+
+def not_found(collector: Collector, trace_id: str) -> CommandError:
+    """Say that there is no such trace."""
+    return NotFoundError(
+        f"{collector.url} has no trace {trace_id}. It may not have arrived yet, or be past retention; see `clew ls`."
+    )
+
+
+def _recent_ids(collector: Collector, limit: int) -> list[str]:
+    return [str(line["traceId"]) for line in traces(collector, limit=limit)]
+
+
+def traces(collector: Collector, **query: str | int | None) -> list[dict[str, Any]]:
+    """Return the collector's trace summaries, newest first (``GET /api/v1/traces``)."""
+    answer = collector.get("/api/v1/traces", **query)
+    return answer if isinstance(answer, list) else answer["traces"]

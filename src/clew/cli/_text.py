@@ -1,0 +1,69 @@
+"""Text for a terminal: hostile characters made visible, durations and times in the form people read.
+
+Names, tags and log lines come from anybody who can reach the collector. A terminal obeys control characters (it can be
+made to retitle itself, to hide lines or to answer as if somebody typed), so every foreign string passes `visible`
+before it is printed. Pure: no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import datetime
+from typing import Final
+
+ELLIPSIS: Final = "…"
+
+
+def visible(text: str) -> str:
+    """Return `text` with everything that a terminal would obey or hide written as an escape: ``\\x1b``, ``\\u202e``.
+
+    That is control characters (C0, DEL, C1, line ends too), bidirectional and zero-width marks, lone surrogates and
+    unassigned code points. Spaces of any width stay: CJK text uses them.
+    """
+    if text.isprintable():  # the usual case, decided in C
+        return text
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else _escape(c) for c in text)
+
+
+def visible_lines(text: str) -> list[str]:
+    """Split at line ends, then make each line `visible`; tabs become four spaces. For log messages and tracebacks."""
+    lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
+    return [visible(line.replace("\t", "    ")) for line in lines]
+
+
+def duration(us: int | None) -> str:
+    """Write microseconds as people say them, in at most eight characters: ``640 µs``, ``12.3 ms``, ``1.24 s``."""
+    if us is None:
+        return ""
+    if us < 1_000:
+        return f"{us} µs"
+    if us < 999_950:  # above, one decimal would round to 1000.0 ms
+        return f"{us / 1_000:.1f} ms"
+    if us < 59_995_000:
+        return f"{us / 1_000_000:.2f} s"
+    minutes, seconds = divmod(round(us / 1_000_000), 60)
+    return f"{minutes}m{seconds:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
+
+
+def offset(us: int) -> str:
+    """Write a distance from the start of the trace: ``+12.3 ms``; before the start (a skewed clock) with a minus."""
+    return f"+{duration(us)}" if us >= 0 else f"-{duration(-us)}"
+
+
+def clock_time(timestamp_us: int, *, date: bool = False) -> str:
+    """Write microseconds since the epoch as local time: ``14:15:03.120``, with `date` the day before it."""
+    try:
+        moment = datetime.fromtimestamp(timestamp_us / 1_000_000)
+    except (OverflowError, ValueError, OSError):  # a hostile timestamp lies outside what the calendar knows
+        return "--:--:--.---"
+    text = moment.strftime("%H:%M:%S.") + f"{moment.microsecond // 1_000:03}"
+    return f"{moment:%Y-%m-%d} {text}" if date else text
+
+
+def plural(count: int, noun: str) -> str:
+    """Write ``1 span``, ``2 spans``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
