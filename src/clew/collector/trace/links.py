@@ -48,17 +48,17 @@ class Linker:
             above = _remote_above(node, remote_above)
             remote_above[id(node)] = above
             for parent, child, failed in _links_of(node, span, above, is_root=node is root):
-                self._add(parent, child, failed, times)
+                self.put_link(parent, child, times, times if failed else 0)
+
+    def put_link(self, parent: str, child: str, calls: int, errors: int) -> None:
+        """Count a link that is known already."""
+        pair = (parent, child)
+        self._calls[pair] = self._calls.get(pair, 0) + calls
+        self._errors[pair] = self._errors.get(pair, 0) + errors
 
     def links(self) -> list[Link]:
         """Return what was counted, in the order in which the pairs were first seen."""
-        return [Link(*pair, calls, self._errors.get(pair, 0)) for pair, calls in self._calls.items()]
-
-    def _add(self, parent: str, child: str, failed: bool, times: int) -> None:
-        pair = (parent, child)
-        self._calls[pair] = self._calls.get(pair, 0) + times
-        if failed:
-            self._errors[pair] = self._errors.get(pair, 0) + times
+        return [Link(*pair, calls, self._errors[pair]) for pair, calls in self._calls.items()]
 
 
 def _remote_above(node: Node, known: dict[int, Span | None]) -> Span | None:

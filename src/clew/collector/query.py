@@ -1,0 +1,314 @@
+"""A question -> statements for the store -> spans, links, names, summaries. Between ``api`` and ``store``.
+
+Everything here blocks and may be called from several threads. How a search stays fast whatever the store holds: rows
+lie by ten minutes, so the window is searched in slices from its newest end, each six times as long as the one before,
+until enough was found. A trace belongs to the slice in which it begins, so no slice answers a trace twice and the
+order over slices is the order of the answer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from clew.collector.trace.links import Link, Linker
+from clew.collector.trace.span import Endpoint, Span, make_endpoint, sorted_annotations, sorted_tags, without_duplicates
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from clew.collector.store import SpanStore
+
+_BUCKET_US: Final = 600_000_000  # how the tables are sorted: ten minutes
+_SKEW_US: Final = 600_000_000  # so much earlier than its trace a span may seem to begin, for clocks differ
+_LENGTH_US: Final = 3_600_000_000  # spans that begin later than this after their trace count for search no more
+_FIRST_SLICE_US: Final = 60_000_000
+_SLICE_GROWTH: Final = 6
+_MAX_TIME_US: Final = 2**63 - 1
+
+MAX_TRACES: Final = 5_000  # of one answer, whatever limit is asked for
+MAX_SPANS: Final = 200_000  # of one answer; about 400 MB while it is built
+_TRACES_A_FETCH: Final = 200
+_LINK_SPANS_A_PASS: Final = 1_000_000
+_LINK_SPANS_A_SHAPE: Final = 100  # longer traces are linked one by one: the engine's work grows with the square
+
+
+class Question(NamedTuple):
+    """A Zipkin search, already checked. Times are in microseconds, both ends included.
+
+    ``terms`` must all be found on spans of ``service`` (any service when it is ''), not necessarily on one span: a pair
+    (key, value) is a tag, a pair (word, '') a tag of that key or an annotation of that text. Names are lower-case; ''
+    and 0 are no condition.
+    """
+
+    since: int
+    until: int
+    limit: int
+    service: str = ""
+    remote: str = ""
+    name: str = ""
+    terms: tuple[tuple[str, str], ...] = ()
+    min_duration: int = 0
+    max_duration: int = 0
+
+
+class RecentQuestion(NamedTuple):
+    """Which recent traces to list: those that began before ``until`` (microseconds, included), newest first."""
+
+    since: int
+    until: int
+    limit: int
+    service: str = ""
+    name: str = ""
+    errors_only: bool = False
+    min_duration: int = 0
+
+
+class Query:
+    """Asks the store. Thread-safe as the store is; raises its StoreError."""
+
+    def __init__(self, store: SpanStore) -> None:
+        self._store = store
+
+    def services(self) -> list[str]:
+        """Return the names of all services that reported spans, in order."""
+        return self._names("list_services")
+
+    def span_names(self, service: str) -> list[str]:
+        """Return the names of all spans of a service (in lower case), in order."""
+        return self._names("list_span_names", service=service)
+
+    def remote_services(self, service: str) -> list[str]:
+        """Return the names of all services that spans of this one (in lower case) name as the other side, in order."""
+        return self._names("list_remote_services", service=service)
+
+    def tag_values(self, key: str, limit: int = 1_000) -> list[str]:
+        """Return values seen for a tag that is collected for autocomplete, in order."""
+        return self._names("list_tag_values", key=key, limit=limit)
+
+    def trace(self, trace_id: str, limit: int = MAX_SPANS) -> list[Span]:
+        """Return the spans of a trace by its normalised id, as reported, in time order; [] if there is none."""
+        rows = self._store.select("read_trace", {"trace_id": trace_id.zfill(32), "limit": limit})
+        return without_duplicates(map(_span, rows))
+
+    def traces(self, trace_ids: Sequence[str]) -> list[list[Span]]:
+        """Return the traces that there are of these normalised ids, in the order of the ids.
+
+        Stops before the trace that would take the answer over ``MAX_SPANS``.
+        """
+        answer: list[list[Span]] = []
+        room = MAX_SPANS
+        for begin in range(0, len(trace_ids), _TRACES_A_FETCH):
+            for spans in self._fetch(trace_ids[begin : begin + _TRACES_A_FETCH]):
+                room -= len(spans)
+                if room < 0:
+                    return answer
+                answer.append(spans)
+        return answer
+
+    def find(self, question: Question) -> list[list[Span]]:
+        """Return the newest traces that answer the question, newest first."""
+        limit = min(question.limit, MAX_TRACES)
+        conditions = _conditions(question)
+        rows = self._search("find_traces", question.since, question.until, limit, conditions)
+        return self.traces([_short_id(row["trace_id"]) for row in rows])
+
+    def recent(self, question: RecentQuestion) -> list[dict[str, Any]]:
+        """Return a summary of each of the newest traces, newest first, as JSON-ready objects."""
+        conditions = {
+            "service": question.service,
+            "name": question.name,
+            "errors_only": question.errors_only,
+            "min_duration": question.min_duration,
+        }
+        limit = min(question.limit, MAX_TRACES)
+        return list(map(_summary, self._search("recent_traces", question.since, question.until, limit, conditions)))
+
+    def links(self, since: int, until: int) -> list[Link]:
+        """Return who called whom in traces with a span in the window (microseconds, both ends included)."""
+        window = _window(since, until) | {"max_spans": _LINK_SPANS_A_SHAPE}
+        window["first_bucket"] = max(0, since - _LENGTH_US) // _BUCKET_US  # the trace may have begun before the window
+        linker = Linker()
+        spans = self._store.select("link_volume", window)[0]["spans"]
+        if not spans:
+            return []
+        names = {row["hash"]: row["name"] for row in self._store.select("link_names", window)}
+        slices = 1 + spans // _LINK_SPANS_A_PASS
+        for number in range(slices):
+            self._link_slice(linker, window | {"slices": slices, "slice": number}, names)
+        for row in self._store.select("link_long_traces", window):
+            parts = self._fetch([_short_id(trace_id) for trace_id in row["trace_ids"]])
+            linker.put_trace([span for part in parts for span in part])
+        return linker.links()
+
+    def logs_of_trace(self, trace_id: str, service: str, levels: Sequence[str], limit: int) -> list[dict[str, Any]]:
+        """Return the log records of a trace by its normalised id, in time order, as they travel on the wire."""
+        parameters = {"trace_id": trace_id.zfill(32), "service": service, "levels": list(levels), "limit": limit}
+        return list(map(_record, self._store.select("read_logs", parameters)))
+
+    def recent_logs(
+        self, since: int, until: int, service: str, levels: Sequence[str], limit: int
+    ) -> list[dict[str, Any]]:
+        """Return the newest log records of a window (microseconds, both ends included), in time order."""
+        found: list[dict[str, Any]] = []
+        for begin, end in _slices(since, until):
+            parameters = {"since": begin, "until": end, "service": service, "levels": list(levels)}
+            found += self._store.select("find_logs", parameters | {"limit": limit - len(found)})
+            if len(found) >= limit:
+                break
+        return list(map(_record, reversed(found)))
+
+    def _link_slice(self, linker: Linker, parameters: dict[str, Any], names: dict[int, str]) -> None:
+        odd_traces = False
+        for row in self._store.select("link_shapes", parameters | {"plain": True}):
+            if row["caller"]:
+                linker.put_link(names[row["caller"]], names[row["callee"]], row["calls"], row["failures"])
+            else:
+                odd_traces = True
+        for row in self._store.select("link_shapes", parameters | {"plain": False}) if odd_traces else ():
+            linker.put_trace(_shape_spans(row["shape"]), times=row["calls"])
+
+    def _names(self, statement: str, **parameters: Any) -> list[str]:
+        return [row["name"] for row in self._store.select(statement, parameters)]
+
+    def _search(
+        self, statement: str, since: int, until: int, limit: int, conditions: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Run the statement over slices, newest first, until ``limit`` rows are found."""
+        found: list[dict[str, Any]] = []
+        for begin, end in _slices(since, until):
+            parameters = conditions | _window(begin, end) | {"limit": limit - len(found)}
+            found += self._store.select(statement, parameters)
+            if len(found) >= limit:
+                break
+        return found
+
+    def _fetch(self, trace_ids: Sequence[str]) -> list[list[Span]]:
+        if not trace_ids:
+            return []
+        ids = [trace_id.zfill(32) for trace_id in trace_ids]
+        rows = self._store.select("read_traces", {"trace_ids": ids, "limit": MAX_SPANS})
+        grouped: dict[str, list[Span]] = {trace_id: [] for trace_id in trace_ids}
+        for span in map(_span, rows):
+            grouped[span.trace_id].append(span)
+        return [without_duplicates(spans) for spans in grouped.values() if spans]
+
+
+def _slices(since: int, until: int) -> Iterator[tuple[int, int]]:
+    """Cut [since, until] into stretches that grow towards the past."""
+    width = _FIRST_SLICE_US
+    while until >= since:
+        begin = max(since, until - width + 1)
+        yield begin, until
+        until = begin - 1
+        width *= _SLICE_GROWTH
+
+
+def _window(since: int, until: int) -> dict[str, int]:
+    """Return the parameters that bound a statement to traces that begin in [since, until]."""
+    earliest = max(0, since - _SKEW_US)
+    latest = min(until, _MAX_TIME_US - _LENGTH_US) + _LENGTH_US
+    return {
+        "since": since,
+        "until": until,
+        "earliest": earliest,
+        "first_bucket": earliest // _BUCKET_US,
+        "last_bucket": latest // _BUCKET_US,
+    }
+
+
+def _conditions(question: Question) -> dict[str, Any]:
+    return {
+        "service": question.service,
+        "remote": question.remote,
+        "name": question.name,
+        "min_duration": question.min_duration,
+        "max_duration": question.max_duration or _MAX_TIME_US,
+        "keys": [key for key, _ in question.terms],
+        "values": [value for _, value in question.terms],
+    } | _lead(question)
+
+
+def _lead(question: Question) -> dict[str, Any]:
+    """Choose the condition that finds candidates: the one that is likely to be rarest and cheapest to look for."""
+    lead: dict[str, Any] = dict.fromkeys(("lead_name", "lead_remote", "lead_key", "lead_value", "lead_word"), "")
+    lead["lead_min"] = 0
+    pairs = [(key, value) for key, value in question.terms if value]
+    words = [key for key, value in question.terms if key and not value]
+    if pairs:
+        lead["lead_key"], lead["lead_value"] = max(pairs, key=lambda pair: len(pair[1]))
+    elif words:
+        lead["lead_word"] = max(words, key=len)
+    elif question.name:
+        lead["lead_name"] = question.name
+    elif question.remote:
+        lead["lead_remote"] = question.remote
+    else:
+        lead["lead_min"] = question.min_duration
+    return lead
+
+
+def _short_id(trace_id: str) -> str:
+    """Return the 16-character form of an id that has only 64 bits."""
+    return trace_id[16:] if trace_id.startswith("0" * 16) else trace_id
+
+
+def _span(row: dict[str, Any]) -> Span:
+    kind = row["kind"] or None
+    span_id, parent_id = row["span_id"], row["parent_id"]
+    return Span(
+        trace_id=_short_id(row["trace_id"]),
+        parent_id=parent_id if parent_id and parent_id != span_id else None,
+        id=span_id,
+        kind=kind,
+        name=row["name"] or None,
+        timestamp=row["timestamp"],
+        duration=row["duration"],
+        local_endpoint=_endpoint(row, "local"),
+        remote_endpoint=_endpoint(row, "remote"),
+        annotations=sorted_annotations(zip(row["annotation_ts"], row["annotation_values"], strict=True)),
+        tags=sorted_tags(row["tags"]),
+        debug=bool(row["debug"]),
+        shared=bool(row["shared"]) and kind != "CLIENT",  # the flag is the server's; some clients set it by mistake
+    )
+
+
+def _endpoint(row: dict[str, Any], side: str) -> Endpoint | None:
+    return make_endpoint(row[f"{side}_service"], row[f"{side}_ipv4"], row[f"{side}_ipv6"], row[f"{side}_port"])
+
+
+def _record(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a log record as it travels: what is absent is left out."""
+    record = {name: row[name] for name in ("timestamp", "service", "level", "logger", "message")}
+    optional = {"traceId": _short_id(row["trace_id"]), "id": row["span_id"], "exception": row["exception"]}
+    return record | {name: value for name, value in optional.items() if value}
+
+
+def _summary(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "traceId": _short_id(row["trace_id"]),
+        "service": row["root_service"],
+        "name": row["root_name"],
+        "hasRoot": bool(row["has_root"]),
+        "timestamp": row["started"],
+        "durationUs": row["duration_us"],
+        "spans": row["spans"],
+        "errors": row["errors"],
+        "services": row["services"],
+    }
+
+
+def _shape_spans(shape: Iterable[Any]) -> list[Span]:
+    """Make spans of a shape (see ``link_shapes.sql``) that link as the traces it stands for."""
+    return [
+        Span(
+            trace_id="",
+            parent_id=None if parent < 0 else f"{parent:08}",
+            id=f"{place:08}",
+            kind=kind or None,
+            local_endpoint=make_endpoint(service, *address),
+            remote_endpoint=make_endpoint(remote, "", "", 0),
+            tags={"error": ""} if failed else {},
+            shared=bool(shared) and kind != "CLIENT",
+        )
+        for place, parent, kind, shared, service, address, remote, failed in shape
+    ]

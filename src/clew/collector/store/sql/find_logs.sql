@@ -1,0 +1,9 @@
+-- The newest log records of a stretch of time (microseconds, both ends included), whatever trace they belong to.
+SELECT $LOG
+FROM logs
+WHERE intDiv(timestamp, 600000000) BETWEEN intDiv({since:UInt64}, 600000000) AND intDiv({until:UInt64}, 600000000)
+  AND timestamp BETWEEN {since:UInt64} AND {until:UInt64}
+  AND ({service:String} = '' OR service = {service:String})
+  AND (empty({levels:Array(String)}) OR level IN {levels:Array(String)})
+ORDER BY timestamp DESC
+LIMIT {limit:UInt64}
