@@ -1,6 +1,6 @@
 """The shop's front door: FastAPI on uvicorn, calling the others with httpx.
 
-Two lines turn tracing on; nothing below them knows about it. Spans and log lines leave by UDP, the default.
+Three lines turn tracing on; nothing below them knows about it. Spans and log lines leave by UDP, the default.
 """
 
 import asyncio
@@ -13,8 +13,10 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 import clew
+import clew.logging
 
 clew.configure(service="gateway", logs=True)
+clew.logging.install()
 clew.instrument()
 
 STOCK = os.environ.get("STOCK_URL", "http://127.0.0.1:8002")

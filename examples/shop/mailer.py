@@ -14,8 +14,10 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from clew.integrations.wsgi import TraceMiddleware
 
 import clew
+import clew.logging
 
 clew.configure(service="mailer", logs=True)
+clew.logging.install()
 clew.instrument("threads")
 
 log = logging.getLogger("mailer")

@@ -12,6 +12,7 @@ import requests
 from flask import Flask, Response, request
 
 import clew
+import clew.logging
 from clew.integrations import flask as clew_flask
 
 STOCK = os.environ.get("STOCK_URL", "http://127.0.0.1:8002")
@@ -22,6 +23,7 @@ with sqlite3.connect(DATABASE, timeout=10) as connection:
     connection.execute("CREATE TABLE IF NOT EXISTS orders (customer TEXT, skus TEXT, cents INT, state TEXT)")
 
 clew.configure(service="orders", logs=True)
+clew.logging.install()
 clew.instrument("requests", "sqlite3")
 
 log = logging.getLogger("orders")

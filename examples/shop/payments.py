@@ -17,10 +17,12 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 import clew
+import clew.logging
 
 MAILER = os.environ.get("MAILER_URL", "http://127.0.0.1:8004")
 
 clew.configure(service="payments", logs=True)
+clew.logging.install()
 log = logging.getLogger("payments")
 http = AsyncTraceClient(timeout=10)
 

@@ -12,6 +12,7 @@ import sqlite3
 from aiohttp import web
 
 import clew
+import clew.logging
 from clew.integrations import aiohttp as clew_aiohttp
 
 DATABASE = os.environ.get("STOCK_DATABASE", "/tmp/clew-shop-stock.db")
@@ -22,6 +23,7 @@ with sqlite3.connect(DATABASE) as connection:
     connection.executemany("INSERT OR REPLACE INTO items VALUES (?, ?, ?)", ITEMS)
 
 clew.configure(service="stock", logs=True)
+clew.logging.install()
 clew.instrument("sqlite3", "threads")
 
 log = logging.getLogger("stock")

@@ -5,8 +5,7 @@ processes inherit both, so ``uvicorn --workers``, reloaders, multiprocessing and
 are traced too; processes made by fork already are.
 
 Rules: the program goes on whatever happens here (one line on standard error says what did not work); a sitecustomize
-of the program's own still runs; nothing of clew's installation but clew becomes importable; Python's own helper
-processes (pip, multiprocessing's tracker) are left alone.
+of the program's own still runs; nothing of clew's installation but clew becomes importable.
 """
 
 import importlib.machinery
@@ -19,31 +18,14 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def _start() -> None:
-    clew = _import_clew()
-    from clew import _program
-
-    if _program.is_helper(sys.orig_argv):
-        return
-    name = None if os.environ.get("CLEW_SERVICE") else _program.own_name()
-    if name:
-        os.environ["CLEW_SERVICE"] = name  # workers are started with other command lines, and are the same service
-    clew.configure()
-    from clew.integrations import instrument_on_import
-
-    instrument_on_import()
-
-
-def _import_clew() -> Any:
-    """Import clew; where the program's Python does not have it, this very one, without what lies beside it."""
-    try:
-        import clew
-    except ModuleNotFoundError:
+    if importlib.util.find_spec("clew") is None:
+        # The program's Python does not have clew: take this very one, by its place and without what lies beside it.
         package = os.path.dirname(_HERE)
-        spec = importlib.util.spec_from_file_location(
-            "clew", os.path.join(package, "__init__.py"), submodule_search_locations=[package]
-        )
-        return _load(spec)
-    return clew
+        init = os.path.join(package, "__init__.py")
+        _load(importlib.util.spec_from_file_location("clew", init, submodule_search_locations=[package]))
+    from clew._run import start
+
+    start()
 
 
 def _chain() -> None:
@@ -54,11 +36,14 @@ def _chain() -> None:
         _load(spec)
 
 
-def _load(spec: Any) -> Any:
+def _load(spec: Any) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(spec.name, None)  # half a module must not be what the program imports
+        raise
 
 
 try:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SERVICE_COLOURS: Final = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta", "bright_green")
 LEVEL_COLOURS: Final = {"DEBUG": "dim", "INFO": "", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 DURATION_CELLS: Final = 8  # "123.4 ms", the longest that `duration` writes
+GAP_CELLS: Final = 2  # before and after the duration
 MIN_BAR_CELLS: Final = 16
 DATE_TIME_CELLS: Final = 23
 MAX_LABEL_SHARE: Final = 0.55  # of the width; the rest is for duration and bar
@@ -116,12 +117,12 @@ def _lay_out(rows: Sequence[Row], style: Style) -> _Layout:
     ends = [row.start_us + (row.duration_us or 0) for row in rows if row.start_us is not None]
     begin = min(starts, default=0)
     most = min(MAX_LABEL_CELLS, int(style.width * MAX_LABEL_SHARE))
-    most = min(most, style.width - MIN_BAR_CELLS - DURATION_CELLS - 3)
+    most = min(most, style.width - MIN_BAR_CELLS - DURATION_CELLS - 2 * GAP_CELLS)
     max_depth = max(1, (most - MIN_NAME_CELLS) // 3)
     layout = _Layout(style, begin, max(1, max(ends, default=0) - begin), most, 0, max_depth, {})
     layout.colours = colours_of(row.service for row in rows)
     layout.label = min(most, max((_label(row, layout).cell_len for row in rows), default=0))
-    layout.bar = style.width - layout.label - DURATION_CELLS - 3  # one space before the duration, two behind it
+    layout.bar = style.width - layout.label - DURATION_CELLS - 2 * GAP_CELLS
     parts = max(1, layout.bar // TICK_EVERY_CELLS)
     layout.ticks = [round(i * (layout.bar - 1) / parts) for i in range(parts + 1)]
     return layout
@@ -166,14 +167,14 @@ def _ruler(layout: _Layout) -> Text:
         if start == 0 or cells[start - 1] == " ":
             cells[start : start + len(text)] = list(text)
     text = "".join(cells)[: layout.bar].rstrip()
-    return Text(" " * (layout.label + DURATION_CELLS + 3) + text, "dim")
+    return Text(" " * (layout.label + DURATION_CELLS + 2 * GAP_CELLS) + text, "dim")
 
 
 def _span_line(row: Row, layout: _Layout) -> Text:
     line = _label(row, layout)
     line.truncate(layout.label, overflow="ellipsis", pad=True)
     failed = row.error is not None
-    line.append(f" {duration(row.duration_us):>{DURATION_CELLS}}  ", "red" if failed else "")
+    line.append(f"  {duration(row.duration_us):>{DURATION_CELLS}}  ", "red" if failed else "")
     line.append_text(_bar(row, layout))
     line.rstrip()
     return line

@@ -1,0 +1,81 @@
+"""Text for the terminal: `clew.cli._text`."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clew.cli._text import clock_time, duration, offset, plural, visible, visible_lines
+
+
+@pytest.mark.parametrize(
+    ("hostile", "expected"),
+    [
+        ("\x1b[2J\x1b[31mred", "\\x1b[2J\\x1b[31mred"),
+        ("\x9b31m", "\\x9b31m"),
+        ("a\rb\nc\td", "a\\rb\\nc\\td"),
+        ("\x00\x07\x08\x7f", "\\x00\\x07\\x08\\x7f"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("zero\u200bwidth\u2028line", "zero\\u200bwidth\\u2028line"),
+        ("\ud800", "\\ud800"),
+        ("\U000e0041", "\\U000e0041"),
+    ],
+)
+def test_control_characters_are_written_as_escapes(hostile: str, expected: str) -> None:
+    """Whatever a terminal would obey or hide is shown as text."""
+    assert expected == visible(hostile)
+
+
+def test_ordinary_text_of_any_language_stays() -> None:
+    """Letters, wide characters, wide spaces, emoji and rich's markup are no control characters."""
+    text = "naïve [red]订单\u3000完成[/red] 🫖\u00a0ok"
+    assert text == visible(text)
+
+
+@given(st.text())
+def test_nothing_unprintable_survives(text: str) -> None:
+    """For any text, what is left is printable or a space."""
+    assert [] == [c for c in visible(text) if not c.isprintable() and not c.isspace()]
+
+
+def test_lines_are_split_and_each_made_visible() -> None:
+    """Only line ends split; tabs become spaces; a carriage return alone would overwrite the line and is shown."""
+    assert ["a", "    b\\rc", "\\x1bd"] == visible_lines("a\r\n\tb\rc\n\x1bd\n")
+
+
+@pytest.mark.parametrize(
+    ("us", "expected"),
+    [
+        (None, ""),
+        (0, "0 µs"),
+        (999, "999 µs"),
+        (1_000, "1.0 ms"),
+        (12_345, "12.3 ms"),
+        (999_949, "999.9 ms"),
+        (999_950, "1.00 s"),
+        (1_240_000, "1.24 s"),
+        (59_994_000, "59.99 s"),
+        (59_996_000, "1m00s"),
+        (3_599_000_000, "59m59s"),
+        (7_380_000_000, "2h03m"),
+    ],
+)
+def test_durations_are_written_as_people_say_them(us: int | None, expected: str) -> None:
+    """Three figures and a unit, never 1000 of a unit."""
+    assert expected == duration(us)
+
+
+def test_offsets_have_a_sign() -> None:
+    """Before the start of the trace is possible: clocks differ."""
+    assert ["+0 µs", "+12.3 ms", "-1.0 ms"] == [offset(0), offset(12_300), offset(-1_000)]
+
+
+def test_impossible_timestamps_do_not_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hostile timestamp outside the calendar is no traceback."""
+    assert ["--:--:--.---"] * 2 == [clock_time(10**30), clock_time(-(10**18))]
+
+
+def test_plural_counts() -> None:
+    """One is singular; thousands have a separator."""
+    assert ["1 span", "0 spans", "12,000 spans"] == [plural(1, "span"), plural(0, "span"), plural(12_000, "span")]
