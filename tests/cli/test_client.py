@@ -112,7 +112,8 @@ def test_what_is_no_http_address_is_wrong_usage(url: str) -> None:
 
 def test_events_are_decoded_and_the_end_of_the_stream_ends_them(serve: Serve) -> None:
     """Comments are passed over, data of several lines is joined, what is no JSON is None."""
-    stream = b': hello\n\nevent: spans\ndata: [{"a":\ndata: 1}]\n\ndata: oops\n\nevent: logs\r\ndata:[]\r\n\r\nevent: cut\ndata: [1'
+    stream = b': hello\n\nevent: spans\ndata: [{"a":\ndata: 1}]\n\ndata: oops\n\n'
+    stream += b"event: logs\r\ndata:[]\r\n\r\nevent: cut\ndata: [1"
     url = serve(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + stream)
     assert [
         Event("open", None),

@@ -10,6 +10,7 @@ deep for its column moves to the left edge and says its depth as a number instea
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len, set_cell_size
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from clew.cli._tree import LogLine, Row
 
-SERVICE_COLOURS: Final = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta", "bright_green")
+SERVICE_COLOURS: Final = ("cyan", "magenta", "green", "blue", "yellow", "bright_cyan", "bright_magenta", "bright_green")
 LEVEL_COLOURS: Final = {"DEBUG": "dim", "INFO": "", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 DURATION_CELLS: Final = 8  # "123.4 ms", the longest that `duration` writes
 GAP_CELLS: Final = 2  # before and after the duration
@@ -137,7 +138,7 @@ def _summary(trace_id: str, rows: Sequence[Row], style: Style) -> list[Text]:
     dot = f" {style.glyphs.between} "
     title = Text(no_wrap=True)
     title.append(visible(rows[0].name) if rows else "empty trace", "bold")
-    facts = Text(dot, "dim").join(
+    facts = Text.assemble((dot, "dim")).join(
         [
             Text(duration(end - layout_begin), "bold"),
             Text(plural(len(rows), "span")),
@@ -223,17 +224,21 @@ def _stem(row: Row, following: Row | None, layout: _Layout) -> str:
 
 def _bar(row: Row, layout: _Layout) -> Text:
     """Draw the span's time in half cells; ticks show through where there is nothing."""
-    glyphs = layout.style.glyphs
-    text = Text(no_wrap=True)
-    halves = _half_cells(row, layout)
     colour = "bold red" if row.error is not None else layout.colours.get(row.service, "")
-    for cell in range(layout.bar):
-        left, right = 2 * cell in halves, 2 * cell + 1 in halves
-        if left or right:
-            text.append(glyphs.full if left and right else glyphs.left if left else glyphs.right, colour)
-        else:
-            text.append(glyphs.tick if cell in layout.ticks else " ", "dim")
+    drawn = [_bar_cell(cell, _half_cells(row, layout), layout) for cell in range(layout.bar)]
+    text = Text(no_wrap=True)
+    for is_bar, run in groupby(drawn, key=lambda cell: cell[0]):
+        text.append("".join(glyph for _, glyph in run), colour if is_bar else "dim")
     return text
+
+
+def _bar_cell(cell: int, halves: range, layout: _Layout) -> tuple[bool, str]:
+    """Return whether this cell is of the bar, and its character."""
+    glyphs = layout.style.glyphs
+    left, right = 2 * cell in halves, 2 * cell + 1 in halves
+    if left or right:
+        return True, glyphs.full if left and right else glyphs.left if left else glyphs.right
+    return False, glyphs.tick if cell in layout.ticks else " "
 
 
 def _half_cells(row: Row, layout: _Layout) -> range:
