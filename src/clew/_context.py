@@ -25,7 +25,7 @@ _DASHES: Final = (8, 13, 18, 23)  # of a UUID's text form, RFC 9562 section 4
 # Span ids need spread and speed, not secrecy: a Mersenne Twister of our own, seeded by the system, is ten times faster
 # than os.urandom and, unlike the module-level functions, untouched by an application's random.seed().
 _random = random.Random()
-_random_bits: Callable[[int], int] = _random.getrandbits
+random_bits: Callable[[int], int] = _random.getrandbits
 
 # Durations come from the monotonic clock; only a trace's first span asks for the time of day. Both in nanoseconds.
 ticks_ns: Callable[[], int] = time.perf_counter_ns
@@ -108,15 +108,13 @@ def get_trace_context() -> TraceContext | None:
 
 def new_trace_id() -> str:
     """Return a random UUID4 as 32 lower-case hex characters. Its last 7 bytes are random, as W3C level 2 asks."""
-    bits = (
-        _random_bits(128) & ~(0xF << 76) & ~(0x3 << 62) | 0x4 << 76 | 0x2 << 62
-    )  # version 4, variant 10: RFC 9562 5.4
+    bits = random_bits(128) & ~(0xF << 76) & ~(0x3 << 62) | 0x4 << 76 | 0x2 << 62  # version 4, variant 10: RFC 9562 5.4
     return bits.to_bytes(16, "big").hex()
 
 
 def new_span_id() -> str:
     """Return 64 random bits as 16 lower-case hex characters, never all zero."""
-    return (_random_bits(64) or 1).to_bytes(8, "big").hex()
+    return (random_bits(64) or 1).to_bytes(8, "big").hex()
 
 
 def parse_trace_id(text: object) -> str | None:
@@ -153,11 +151,11 @@ def epoch_offset_ns() -> int:
 def use_sources(
     ticks: Callable[[], int] = time.perf_counter_ns,
     epoch: Callable[[], int] = time.time_ns,
-    random_bits: Callable[[int], int] = _random.getrandbits,
+    bits: Callable[[int], int] = _random.getrandbits,
 ) -> None:
     """Replace clocks and randomness, for tests (``clew.testing``); without arguments, put the real ones back."""
-    global ticks_ns, _epoch_ns, _random_bits
-    ticks_ns, _epoch_ns, _random_bits = ticks, epoch, random_bits
+    global ticks_ns, _epoch_ns, random_bits
+    ticks_ns, _epoch_ns, random_bits = ticks, epoch, bits
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Self = TypeVar("Self", bound="Span")  # typing.Self came with 3.11
 
 _UNFINISHED: Final = -1
+_HOW_GENERATORS_END: Final = (GeneratorExit, StopIteration, StopAsyncIteration)
 _MAX_STACK_FRAMES: Final = 50  # enough for the way through a web framework; a recursion error has a thousand
 
 
@@ -88,10 +89,17 @@ class Span(Node):
         """Name the other side: Zipkin's ``remoteEndpoint``, from which the service map is drawn."""
         self.remote = Endpoint(service, ip, port)
 
-    def finish(self) -> None:
-        """End the span: take its duration, make the previous one active again, hand it to the reporter. Idempotent."""
+    def finish(
+        self, kind: type[BaseException] | None = None, error: BaseException | None = None, tb: object = None
+    ) -> None:
+        """End the span: take its duration, make the previous one active again, hand it to the reporter. Idempotent.
+
+        An ``error`` is put on it first. The arguments are those of ``__exit__``, which this is, too.
+        """
         if self.duration_ns >= 0:
             return
+        if error is not None and not isinstance(error, _HOW_GENERATORS_END):
+            self.set_error(error)
         duration = _context.ticks_ns() - self.start_ns
         self.duration_ns = duration if duration > 0 else 0
         if current.get() is self:
@@ -102,6 +110,11 @@ class Span(Node):
         trace = self.trace
         if trace.sampled:
             trace.report(self)
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    __exit__ = finish
 
     def _leave_out_of_order(self) -> None:
         """Take this span out of the chain of active ones, if it is in this task's chain at all.
@@ -122,14 +135,6 @@ class Span(Node):
                     above.previous = self.previous
                 return
             above = below
-
-    def __enter__(self: Self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if error is not None and not isinstance(error, (GeneratorExit, StopIteration, StopAsyncIteration)):
-            self.set_error(error)  # the three others are how generators end, not failures
-        self.finish()
 
     def __repr__(self) -> str:
         return f"<Span {self.name!r} {self.trace.trace_id}:{self.span_id}>"

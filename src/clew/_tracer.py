@@ -162,11 +162,12 @@ def start_span(name: str, kind: str | None = None, tags: Mapping[str, object] | 
     previous = current.get()
     if kind is not None and kind not in KINDS:
         kind = _known_kind(kind)
-    own = _own_tags(tags) if tags else {}
+    own: dict[str, str] = _own_tags(tags) if tags else {}
     if previous is None:
         span = _start_first(name, kind, own, _tracer.new_trace(), None)
     else:
-        span = Span(previous.trace, new_span_id(), previous.span_id, name, kind, own, previous)
+        span_id = (_context.random_bits(64) or 1).to_bytes(8, "big").hex()  # new_span_id() without the call
+        span = Span(previous.trace, span_id, previous.span_id, name, kind, own, previous)
     current.set(span)
     return span
 
@@ -214,12 +215,12 @@ def outgoing_headers(node: Node) -> dict[str, str]:
 def _own_tags(tags: Mapping[str, object]) -> dict[str, str]:
     """Copy an application's tags: it may change its dict later. Values that are not text become text now."""
     try:
-        own: dict[str, Any] = dict(tags)
+        own: dict[str, Any] = tags.copy() if type(tags) is dict else dict(tags)
     except (TypeError, ValueError):
         return {"clew.bad_tags": to_tag(tags)}
-    for key, value in own.items():
+    for value in own.values():
         if type(value) is not str or len(value) > MAX_TAG_VALUE_CHARS:
-            own[key] = to_tag(value)
+            return {key: to_tag(value) for key, value in own.items()}
     return own
 
 

@@ -3,7 +3,7 @@
 ``install()`` is all that a program needs. The pieces work alone, too: ``TraceFilter`` for a handler of one's own,
 ``TraceFormatter`` for a ``dictConfig``, ``structlog_processor`` and ``loguru_patcher`` for those libraries.
 
-After ``install()`` every ``LogRecord`` has the attributes ``trace_id``, ``span_id``, ``parent_id`` and ``service``, each
+After ``install()`` every ``LogRecord`` has ``trace_id``, ``span_id``, ``parent_id`` and ``service`` as attributes, each
 ``-`` where there is none, so that no format string can fail with KeyError. ``TraceFormatter`` adds them to records that
 come by another way.
 """

@@ -51,7 +51,6 @@ class Channel:
     def __init__(self, kind: Kind, limit: int, encode: Callable[[Any], bytes | None], reporter: Reporter) -> None:
         self.kind: Kind = kind
         self._limit = limit
-        self._wake_at = limit // 2
         self._encode = encode
         self._reporter = reporter
         self.reset()
@@ -59,7 +58,8 @@ class Channel:
     def reset(self) -> None:
         """Empty the queue and zero the counts; the next ``put`` starts the thread."""
         self.queue: deque[Any] = deque()
-        self._open_limit = _NOT_STARTED if self._reporter.sender else _NO_REPORTER
+        # Up to this length put() need not think: half of the limit, or one of the states that let nothing in.
+        self._free_until = _NOT_STARTED if self._reporter.sender else _NO_REPORTER
         self.in_flight = 0
         self.left = 0  # how many have left the queue and are settled, one way or the other
         self.reported = 0
@@ -69,25 +69,27 @@ class Channel:
     def put(self, item: Any) -> None:
         """Queue a span or log record for the reporter's thread. Drops and counts when the queue is full."""
         queue = self.queue
-        length = len(queue)
-        if length >= self._open_limit:  # full, or one of the states that are no limit at all
+        if len(queue) >= self._free_until:
             self._put_slowly(item)
-            return
-        queue.append(item)
-        if length == self._wake_at:
-            self._reporter.wake()
+        else:
+            queue.append(item)
 
     def _put_slowly(self, item: Any) -> None:
-        if self._open_limit == _NOT_STARTED and self._reporter.start():
-            self._open_limit = self._limit
-            self.put(item)
-        else:
-            self.drop(item, _REASON_OF_STATE.get(self._open_limit, "queue_full"))
+        """Put what comes first, comes to a queue that is filling up, or comes when nothing may be put any more."""
+        if self._free_until == _NOT_STARTED and self._reporter.start():
+            self._free_until = max(self._limit // 2, 1)
+        length = len(self.queue)
+        if self._free_until <= 0 or length >= self._limit:
+            self.drop(item, _REASON_OF_STATE.get(self._free_until, "queue_full"))
+            return
+        self.queue.append(item)
+        if length == self._free_until:
+            self._reporter.wake()
 
     def close(self) -> None:
         """Take no more."""
-        if self._open_limit != _NO_REPORTER:
-            self._open_limit = _CLOSED
+        if self._free_until != _NO_REPORTER:
+            self._free_until = _CLOSED
 
     def drop(self, item: Any, reason: str) -> None:
         """Count a loss, for this process and, of a span, for its trace."""
