@@ -1,16 +1,17 @@
 """Between the receivers and the store: payloads come in one by one and go out in groups, one insert a group.
 
 An insert costs milliseconds whether it holds one span or ten thousand, so payloads that arrive while one runs are taken
-together into the next (group commit). One thread inserts; receivers hand payloads over from any thread and get a future.
+together into the next (group commit). One thread inserts; receivers hand payloads over from any thread and get a
+future.
 
 When does the next group start? At once, if the last one is some time ago: a lone client does not wait. Under load no
-sooner than a pause after the last one, unless a full group has gathered: the pause keeps the number of parts down that the
-engine must merge. It is short when somebody waits for the answer (HTTP) and longer when nobody does (UDP, tail).
+sooner than a pause after the last one, unless a full group has gathered: the pause keeps the number of parts down that
+the engine must merge. It is short when somebody waits for the answer (HTTP) and longer when nobody does (UDP, tail).
 
 A future is done when the group is stored; from then on a kill -9 loses nothing. How that holds, and why a payload sent
-twice is stored once, is told in :mod:`clew.collector.journal`. If the store fails, the group stays in the journal, which is
-as durable, and the future is done as well; the store is tried again until it takes the group. Beyond ``max_spool``
-bytes new payloads are refused with :class:`Unavailable`.
+twice is stored once, is told in :mod:`clew.collector.journal`. If the store fails, the group stays in the journal,
+which is as durable, and the future is done as well; the store is tried again until it takes the group. Beyond
+``max_spool`` bytes new payloads are refused with :class:`Unavailable`.
 """
 
 from __future__ import annotations
@@ -114,8 +115,13 @@ class Ingest:
         """Return what was last stored in ``offsets`` under this key; None if nothing was."""
         return self._journal.offset(key)
 
+    @property
+    def store_works(self) -> bool:
+        """Whether the last insert came through; if not, payloads are being spooled."""
+        return not self._spooled
+
     def subscribe(self) -> Subscription:
-        """Follow what is stored from now on, from a running event loop; see :class:`~clew.collector.feed.Subscription`."""
+        """Follow what is stored from now on; to be called in a running event loop."""
         return self._feed.subscribe()
 
     def close(self) -> None:

@@ -5,8 +5,8 @@ The arithmetic, per ``source`` (http, udp, tail) and at any moment when nothing 
     payloads_total = payloads_stored_total + payloads_rejected_total (by reason) + payloads_refused_total (by reason)
                      + payloads_repeated_total
 
-* *stored*: in the table, or in the spool and bound for it. Counted when that is so, together with ``spans_stored_total``
-  and ``log_records_stored_total``.
+* *stored*: in the table, or in the spool and bound for it. Counted when that is so, together with
+  ``spans_stored_total`` and ``log_records_stored_total``.
 * *rejected*: bad bytes (their fault); the reason is a word such as ``span_traceId`` or ``malformed``.
 * *refused*: good bytes that could not be kept (our fault): ``spool_full``, ``disk``, ``busy``.
 * *repeated*: the very bytes of a payload that is stored already, from a client that had not heard so.

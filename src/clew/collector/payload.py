@@ -6,9 +6,9 @@ into typed structs, about a microsecond a span, for a bad span must be refused b
 Two ways through:
 
 * the **fast** one takes what Zipkin's clients really send; the bytes go on untouched;
-* the **careful** one takes over when the fast one objects: it knows everything that Zipkin's own server lets pass (numbers
-  in quotes, whole floats, numbers for names, lone surrogates, a key twice), writes that out in plain form, and says for
-  the rest which span is bad and why.
+* the **careful** one takes over when the fast one objects: it knows everything that Zipkin's own server lets pass
+  (numbers in quotes, whole floats, numbers for names, lone surrogates, a key twice), writes that out in plain form, and
+  says for the rest which span is bad and why.
 
 What is accepted and what is not was compared with Zipkin 3.5.1 case by case. Stricter in one thing: nothing may follow
 the array.

@@ -82,7 +82,9 @@ class ClickHouseStore:
     """A :class:`~clew.collector.store.SpanStore` on ClickHouse. Thread-safe, not fork-safe.
 
     ``path`` is the directory of the embedded engine (one per process); ``url`` names a server instead
-    (``clickhouse://user:password@host:8123/database``). ``retain_s`` is the time, in seconds, after which a row goes.
+    (``clickhouse://user:password@host:8123/database``). ``retain_s`` is the time, in seconds, after which a row goes;
+    ``max_disk`` the bytes that the caller will keep to by :meth:`drop_oldest` (0: no bound), so parts stay small
+    enough.
     ``autocomplete_keys`` are the tags whose values are collected for autocomplete. Opening creates the tables.
     Raises :class:`StoreError`.
     """
@@ -93,13 +95,14 @@ class ClickHouseStore:
         *,
         url: str = "",
         retain_s: int = 7 * 86_400,
+        max_disk: int = 0,
         autocomplete_keys: Sequence[str] = (),
     ) -> None:
         self._writer = _connect(path, url, INSERT_SETTINGS)
         self._readers: queue.LifoQueue[Client] = queue.LifoQueue()  # the same few again and again, caches warm
         for _ in range(READERS):
             self._readers.put(_connect(path, url, READ_SETTINGS))
-        self._create(retain_s, autocomplete_keys)
+        self._create(retain_s, max_disk, autocomplete_keys)
 
     def insert(self, kind: Kind, rows: bytes, token: str) -> None:
         """See :class:`~clew.collector.store.SpanStore`."""
@@ -151,13 +154,15 @@ class ClickHouseStore:
         finally:
             self._readers.put(client)
 
-    def _create(self, retain_s: int, autocomplete_keys: Sequence[str]) -> None:
+    def _create(self, retain_s: int, max_disk: int, autocomplete_keys: Sequence[str]) -> None:
         with _translated():
             for statement, layout in _SCHEMA.items():
                 sql = _read(statement).replace("$COLUMNS", layout).replace("$RETAIN", str(int(retain_s)))
                 self._writer.command(sql)
             for table in ("spans", "logs", "trace_index", "names", "tag_values"):
                 self._keep_for(table, int(retain_s))
+            for table in ("spans", "logs"):
+                self._limit_parts(table, max_disk)
             self._collect_values_of(autocomplete_keys)
 
     def _keep_for(self, table: str, retain_s: int) -> None:
@@ -168,6 +173,11 @@ class ClickHouseStore:
             f"ALTER TABLE {table} MODIFY TTL received + toIntervalSecond({retain_s})",
             settings={"materialize_ttl_after_modify": 0},
         )
+
+    def _limit_parts(self, table: str, max_disk: int) -> None:
+        """A part is what :meth:`drop_oldest` drops: with a bound on the disk, none may grow to much of it."""
+        largest = max(max_disk // 20, 8_000_000) if max_disk else 150_000_000_000  # the engine's default
+        self._writer.command(f"ALTER TABLE {table} MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = {largest}")
 
     def _collect_values_of(self, keys: Sequence[str]) -> None:
         """The keys may have changed since the last start, and a view is cheap: make it anew."""

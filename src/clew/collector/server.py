@@ -1,0 +1,314 @@
+"""The collector, wired together: sockets, store, ingest, receivers, API, retention, and the order in which they end.
+
+Up: data directory locked, HTTP socket bound, store opened, journal replayed, UDP and tails started; then HTTP
+answers, so ``/health`` says 200 only when everything listens. Down (SIGINT, SIGTERM): receivers stop and drain, HTTP finishes the
+requests it has, ingest stores what waits, the store closes. A second signal does not wait for requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import hmac
+import logging
+import signal
+import socket
+import threading
+from importlib import metadata
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from clew import wire
+from clew.collector.ingest import Ingest
+from clew.collector.metrics import Metrics
+from clew.collector.receivers.http import Receiver
+from clew.collector.receivers.tail import Tail
+from clew.collector.receivers.udp import UdpReceiver
+from clew.collector.store import SpanStore, StoreError
+from clew.collector.store.clickhouse import ClickHouseStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from pathlib import Path
+    from typing import IO
+
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from clew.collector.settings import Address, Settings
+
+RETENTION_S: Final = 10.0  # between two looks at the disk
+DRAIN_S: Final = 10  # for HTTP requests under way at the end
+OPEN_PATHS: Final = frozenset({"/health"})  # no token wanted
+QUERY_TOKEN_PATHS: Final = frozenset({"/", "/api/v1/tail"})  # what a browser opens cannot send a header
+
+_log = logging.getLogger("clew.collector")
+
+
+class StartError(Exception):
+    """The collector cannot start; the text is one sentence for the person who tried."""
+
+
+def serve(settings: Settings, announce: Callable[[list[str]], None]) -> None:
+    """Run the collector until SIGINT or SIGTERM; return when everything is stored. Main thread only.
+
+    ``announce`` gets the start-up lines once everything listens. Raises :class:`StartError`.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_locked(settings.data_dir))
+        listening = stack.enter_context(_listening(settings.http))
+        store = _opened(settings)
+        stack.callback(store.close)
+        ingest = Ingest(store, settings.data_dir / "journal", Metrics(), max_spool=settings.max_spool)
+        stack.callback(ingest.close)
+        udp = _udp(settings, ingest)
+        if udp:
+            stack.callback(udp.close)
+        if settings.tail:
+            stack.callback(Tail(ingest, settings.tail).close)
+        stack.enter_context(_retention(store, settings.max_disk, ingest.metrics))
+        app = build_app(store, ingest, settings)
+        lines = _start_lines(settings, listening, udp)
+        _run(app, listening, lambda: announce(lines))
+
+
+def build_app(store: SpanStore, ingest: Ingest, settings: Settings) -> ASGIApp:
+    """Return the ASGI application: who may, then the hot route, then everything else."""
+    ingest.metrics.gauge("disk_bytes", store.disk_bytes)
+    own = [
+        Route("/health", _health(ingest)),
+        Route("/info", _info(settings)),
+        Route("/metrics", _metrics(ingest)),
+    ]
+    try:
+        from clew.collector.api import routes as api_routes
+    except ImportError:
+        api_routes = lambda *_: []
+    rest = Starlette(routes=[*own, *api_routes(store, ingest, settings)])
+    return _Front(Receiver(ingest, settings.max_body), rest, settings.token)
+
+
+class _Front:
+    """The outermost application: token, and the short way to the receiver."""
+
+    _HOT: Final = frozenset({wire.SPANS_PATH, wire.LOGS_PATH, f"/zipkin{wire.SPANS_PATH}"})
+
+    def __init__(self, receiver: ASGIApp, rest: ASGIApp, token: str) -> None:
+        self._receiver = receiver
+        self._rest = rest
+        self._token = token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self._token and not self._allowed(scope):
+            await _refusal()(scope, receive, send)
+        elif scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self._HOT:
+            await self._receiver(scope, receive, send)
+        else:
+            await self._rest(scope, receive, send)
+
+    def _allowed(self, scope: Scope) -> bool:
+        """Preflights pass: browsers send no token with them, and they tell nothing."""
+        path = scope["path"]
+        if path in OPEN_PATHS or scope["method"] == "OPTIONS":
+            return True
+        given = b""
+        for name, value in scope["headers"]:
+            if name == b"authorization" and value[:7].lower() == b"bearer ":
+                given = value[7:].strip()
+        if not given and path in QUERY_TOKEN_PATHS:
+            given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0].encode()
+        return hmac.compare_digest(given, self._token)
+
+
+def _refusal() -> Response:
+    text = "A token is needed: send the header 'Authorization: Bearer TOKEN' (clients: CLEW_TOKEN).\n"
+    return PlainTextResponse(text, 401, {"www-authenticate": "Bearer"})
+
+
+def _health(ingest: Ingest) -> Callable[[Request], Response]:
+    def health(_: Request) -> Response:
+        """Answer in the shape of Zipkin's health check; 503 while the store takes nothing."""
+        status = "UP" if ingest.store_works else "DOWN"
+        body = {"status": status, "zipkin": {"status": status, "details": {"store": {"status": status}}}}
+        return JSONResponse(body, 200 if ingest.store_works else 503)
+
+    return health
+
+
+def _info(settings: Settings) -> Callable[[Request], Response]:
+    version = metadata.version("clew")
+    body = {
+        "clew": {"version": version, "retain_s": settings.retain, "store": "server" if settings.store else "embedded"},
+        "zipkin": {"version": version},
+    }
+
+    def info(_: Request) -> Response:
+        return JSONResponse(body)
+
+    return info
+
+
+def _metrics(ingest: Ingest) -> Callable[[Request], Response]:
+    def metrics(_: Request) -> Response:
+        return Response(ingest.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return metrics
+
+
+# --- up and down ---
+
+
+@contextlib.contextmanager
+def _locked(data_dir: Path) -> Iterator[IO[str]]:
+    """Hold the data directory for this process alone; the kernel lets go of it however the process ends."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (data_dir / "lock").open("w")
+    except OSError as error:
+        raise StartError(f"The data directory {data_dir} cannot be used: {error.strerror}. See --data-dir.") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StartError(
+                f"The data directory {data_dir} is in use by another collector. See --data-dir."
+            ) from error
+        yield lock
+
+
+@contextlib.contextmanager
+def _listening(address: Address) -> Iterator[socket.socket]:
+    """Listen at once, so that a taken port is known before anything else starts; answers come later."""
+    try:
+        family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.create_server((address.host, address.port), family=family, backlog=1_024)
+    except OSError as error:
+        raise _cannot_listen("--http", address, error) from error
+    with listening:
+        yield listening
+
+
+def _udp(settings: Settings, ingest: Ingest) -> UdpReceiver | None:
+    if settings.udp is None:
+        return None
+    try:
+        return UdpReceiver(ingest, settings.udp)
+    except OSError as error:
+        raise _cannot_listen("--udp", settings.udp, error) from error
+
+
+def _cannot_listen(flag: str, address: Address, error: OSError) -> StartError:
+    if error.errno == errno.EADDRINUSE:
+        return StartError(f"{address} is taken, perhaps by another collector. Stop it or choose another with {flag}.")
+    return StartError(f"Cannot listen on {address}: {error.strerror or error}. See {flag}.")
+
+
+def _opened(settings: Settings) -> ClickHouseStore:
+    try:
+        return ClickHouseStore(
+            settings.data_dir / "store",
+            url=settings.store,
+            retain_s=settings.retain,
+            max_disk=settings.max_disk,
+            autocomplete_keys=settings.autocomplete_keys,
+        )
+    except StoreError as error:
+        where = "The store" if settings.store else f"The store in {settings.data_dir}"
+        raise StartError(f"{where} cannot be opened: {error}") from error
+
+
+@contextlib.contextmanager
+def _retention(store: SpanStore, max_disk: int, metrics: Metrics) -> Iterator[None]:
+    """Keep the rows under ``max_disk`` bytes for the time of the ``with``; the age of rows is the store's business."""
+    if not max_disk:
+        yield
+        return
+    ended = threading.Event()
+    thread = threading.Thread(target=_keep_under, args=(store, max_disk, metrics, ended), name="clew-retention")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _keep_under(store: SpanStore, max_disk: int, metrics: Metrics, ended: threading.Event) -> None:
+    while not ended.wait(RETENTION_S):
+        try:
+            while store.disk_bytes() > max_disk and (dropped := store.drop_oldest()):
+                metrics.count("retention_dropped_bytes_total", dropped)
+        except StoreError as error:
+            _log.warning("retention: %s", error)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, except that it leaves the signals to us and tells when it answers."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._started = started
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop)
+        yield
+
+    def _stop(self) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._started()
+
+
+def _run(app: ASGIApp, listening: socket.socket, started: Callable[[], None]) -> None:
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    server = _Server(config, started)
+    factory = config.get_loop_factory()
+    loop = factory() if factory else asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(server.serve([listening]))
+    finally:
+        loop.close()
+
+
+def _start_lines(settings: Settings, listening: socket.socket, udp: UdpReceiver | None) -> list[str]:
+    http = settings.http._replace(port=listening.getsockname()[1])
+    udp_text = str(settings.udp._replace(port=udp.port)) if settings.udp and udp else "off"
+    tails = f"; files {', '.join(settings.tail)}" if settings.tail else ""
+    place = "a ClickHouse server" if settings.store else settings.data_dir
+    disk = f", at most {settings.max_disk:,} bytes" if settings.max_disk else ""
+    return [
+        f"clew {metadata.version('clew')} collects traces; Ctrl-C ends it and loses nothing.",
+        f"  HTTP  http://{http} (spans, logs, API)",
+        f"  UDP   {udp_text}{tails}",
+        f"  Data  {place}, kept for {_days(settings.retain)}{disk}",
+        f"  Page  http://{http}/",
+    ]
+
+
+def _days(seconds: int) -> str:
+    for unit, name in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds % unit == 0:
+            return f"{seconds // unit} {name}{'s' if seconds != unit else ''}"
+    return f"{seconds} seconds"
