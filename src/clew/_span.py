@@ -7,14 +7,11 @@ It belongs to one task or thread at a time; finishing it elsewhere is allowed an
 from __future__ import annotations
 
 import traceback
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 from clew import _context
 from clew._context import Node, Trace, current
 from clew.wire import MAX_ANNOTATIONS, MAX_STACK_CHARS, MAX_TAG_VALUE_CHARS, cut, cut_head
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 Self = TypeVar("Self", bound="Span")  # typing.Self came with 3.11
 

@@ -51,7 +51,7 @@ class Channel:
     def __init__(self, kind: Kind, limit: int, encode: Callable[[Any], bytes | None], reporter: Reporter) -> None:
         self.kind: Kind = kind
         self._limit = limit
-        self._encode = encode
+        self.encode = encode  # None: not even its bare bones fit into a message
         self._reporter = reporter
         self.reset()
 
@@ -113,18 +113,6 @@ class Channel:
             items = [queue.popleft() for _ in range(min(_SLICE, len(queue)))]
             self.in_flight += len(items)
         return items
-
-    def encode(self, item: Any) -> bytes | None:
-        """Encode one item in flight, or count why not."""
-        try:
-            encoded = self._encode(item)
-        except Exception as problem:  # noqa: BLE001 - whatever an application put into a span must not end the thread
-            self._reporter.note_error(f"a {type(item).__name__} could not be encoded: {problem!r}")
-            self.settle([item], "encode_failed")
-            return None
-        if encoded is None:
-            self.settle([item], "too_large")
-        return encoded
 
     def settle(self, items: list[Any], drop_reason: str | None) -> None:
         """Count items in flight as delivered, or as dropped for a reason."""
@@ -282,10 +270,17 @@ class Reporter:
         items: list[Any] = []
         messages: list[bytes] = []
         size = 0
+        encode = channel.encode
         for _ in range(len(channel.queue) // _SLICE + 1):
             for item in channel.take():
-                encoded = channel.encode(item)
+                try:
+                    encoded = encode(item)
+                except Exception as problem:  # noqa: BLE001 - whatever an application put in must not end the thread
+                    self.note_error(f"a {type(item).__name__} could not be encoded: {problem!r}")
+                    channel.settle([item], "encode_failed")
+                    continue
                 if encoded is None:
+                    channel.settle([item], "too_large")
                     continue
                 if messages and size + len(encoded) > self._room:
                     self._deliver(channel, sender, items, messages)

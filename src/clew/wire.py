@@ -141,8 +141,10 @@ def _tags(tags: dict[str, str]) -> str:
     if over > 0:
         tags = dict(list(tags.items())[:MAX_TAGS])
         tags[CUT_TAG] = f"tags={over}"
-    pairs = [f"{_kept_quotes.get(key) or _quote_key(key)}:{_quote(value)}" for key, value in tags.items()]
-    return f',"tags":{{{",".join(pairs)}}}'
+    text = ""
+    for key, value in tags.items():  # faster here than join() with a comprehension: two or three tags are usual
+        text += f",{_kept_quotes.get(key) or _quote_key(key)}:{_quote(value)}"
+    return f',"tags":{{{text[1:]}}}'
 
 
 def _annotations(annotations: list[tuple[int, str]], epoch_offset_ns: int) -> str:
