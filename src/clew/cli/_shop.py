@@ -1,7 +1,7 @@
 """The demo shop as `clew demo` runs it: how it is started, which requests are sent, what each must leave behind.
 
-The services themselves are `examples/shop` in the repository and `clew/_shop` in an installed wheel (hatch's
-force-include puts a copy there: one source, readable where newcomers look for examples, and still there without a
+The services themselves are `examples/shop` in the repository and `clew/_shop` in an installed wheel (pyproject's
+`sources` puts them there: one source, readable where newcomers look for examples, and still there without a
 checkout).
 """
 
