@@ -64,10 +64,15 @@ class RecentQuestion(NamedTuple):
 
 
 class Query:
-    """Asks the store. Thread-safe as the store is; raises its StoreError."""
+    """Asks the store. Thread-safe as the store is; raises its StoreError.
 
-    def __init__(self, store: SpanStore) -> None:
+    ``strict_trace_id`` false takes ids that agree in their lower 64 bits for one, as Zipkin's setting of that name
+    does, for fleets in which some services cut ids. It costs: no index has those bits.
+    """
+
+    def __init__(self, store: SpanStore, *, strict_trace_id: bool = True) -> None:
         self._store = store
+        self._strict = strict_trace_id
 
     def services(self) -> list[str]:
         """Return the names of all services that reported spans, in order."""
@@ -87,6 +92,8 @@ class Query:
 
     def trace(self, trace_id: str, limit: int = MAX_SPANS) -> list[Span]:
         """Return the spans of a trace by its normalised id, as reported, in time order; [] if there is none."""
+        if not self._strict:
+            return next(iter(self._fetch([trace_id], limit)), [])
         rows = self._store.select("read_trace", {"trace_id": trace_id.zfill(32), "limit": limit})
         return without_duplicates(map(_span, rows))
 
@@ -97,8 +104,9 @@ class Query:
         """
         answer: list[list[Span]] = []
         room = MAX_SPANS
-        for begin in range(0, len(trace_ids), _TRACES_A_FETCH):
-            for spans in self._fetch(trace_ids[begin : begin + _TRACES_A_FETCH]):
+        ids = list(dict.fromkeys(map(self._key, trace_ids)))
+        for begin in range(0, len(ids), _TRACES_A_FETCH):
+            for spans in self._fetch(ids[begin : begin + _TRACES_A_FETCH]):
                 room -= len(spans)
                 if room < 0:
                     return answer
@@ -109,7 +117,7 @@ class Query:
         """Return the newest traces that answer the question, newest first."""
         limit = min(question.limit, MAX_TRACES)
         conditions = _conditions(question)
-        rows = self._search("find_traces", question.since, question.until, limit, conditions)
+        rows = self._search("find_traces", question.since, question.until, limit, conditions | {"strict": self._strict})
         return self.traces([_short_id(row["trace_id"]) for row in rows])
 
     def recent(self, question: RecentQuestion) -> list[dict[str, Any]]:
@@ -136,7 +144,7 @@ class Query:
         for number in range(slices):
             self._link_slice(linker, window | {"slices": slices, "slice": number}, names)
         for row in self._store.select("link_long_traces", window):
-            parts = self._fetch([_short_id(trace_id) for trace_id in row["trace_ids"]])
+            parts = map(self.trace, map(_short_id, row["trace_ids"]))
             linker.put_trace([span for part in parts for span in part])
         return linker.links()
 
@@ -182,15 +190,18 @@ class Query:
                 break
         return found
 
-    def _fetch(self, trace_ids: Sequence[str]) -> list[list[Span]]:
-        if not trace_ids:
-            return []
-        ids = [trace_id.zfill(32) for trace_id in trace_ids]
-        rows = self._store.select("read_traces", {"trace_ids": ids, "limit": MAX_SPANS})
-        grouped: dict[str, list[Span]] = {trace_id: [] for trace_id in trace_ids}
-        for span in map(_span, rows):
-            grouped[span.trace_id].append(span)
+    def _fetch(self, trace_ids: Sequence[str], limit: int = MAX_SPANS) -> list[list[Span]]:
+        """Return the traces that there are, in the order of the ids."""
+        grouped: dict[str, list[Span]] = {self._key(trace_id): [] for trace_id in trace_ids}
+        statement = "read_traces" if self._strict else "read_traces_loose"
+        ids = [trace_id.zfill(32) if self._strict else trace_id for trace_id in grouped]
+        for span in map(_span, self._store.select(statement, {"trace_ids": ids, "limit": limit})):
+            grouped[self._key(span.trace_id)].append(span)
         return [without_duplicates(spans) for spans in grouped.values() if spans]
+
+    def _key(self, trace_id: str) -> str:
+        """Return what makes a trace: its id, or the lower half of it."""
+        return trace_id if self._strict else trace_id[-16:]
 
 
 def _slices(since: int, until: int) -> Iterator[tuple[int, int]]:

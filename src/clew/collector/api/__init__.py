@@ -1,0 +1,34 @@
+"""What the collector answers over HTTP: Zipkin's read API, clew's own, the live tail and the page.
+
+The outermost layer of reading: a module here turns a request into a question for ``query``, and the answer into bytes.
+``receivers`` take what comes in; ``server`` puts both together.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clew.collector.api import page, tail, v1, zipkin
+from clew.collector.api.answers import TraceMethodRefused
+from clew.collector.query import Query
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
+    from clew.collector.ingest import Ingest
+    from clew.collector.settings import Settings
+    from clew.collector.store import SpanStore
+
+PUBLIC_PATHS = page.PATHS  # hold no data: what a browser must get before it can send a token
+
+
+def routes(store: SpanStore, ingest: Ingest, settings: Settings) -> list[BaseRoute]:
+    """Return all read routes; put them after the routes that receive."""
+    query = Query(store, strict_trace_id=settings.strict_trace_id)
+    return [
+        TraceMethodRefused(),
+        *zipkin.routes(query, settings),
+        *v1.routes(query, settings),
+        *tail.routes(ingest),
+        *page.routes(),
+    ]

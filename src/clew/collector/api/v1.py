@@ -1,0 +1,149 @@
+"""clew's own read API under ``/api/v1``: what Zipkin's lacks. JSON in UTF-8; times in microseconds since the epoch.
+
+* ``GET /traces``: newest traces first, a line each. Parameters ``service``, ``name`` (of any of its spans), ``errors``
+  (true: only with errors), ``min_duration_ms``, ``limit`` (20), ``before`` (microseconds: those that began earlier; the
+  answer's ``before`` asks for the next page, null on the last one). Answer: ``{"traces": [...], "before": ...}``.
+* ``GET /traces/{id}``: one trace as :func:`clew.collector.trace.view_trace` shows it.
+* ``GET /logs``: an array of log records in time order. Parameters ``trace_id`` (else the newest of all), ``service``,
+  ``level`` (this one and worse ones), ``limit`` (1,000).
+
+Errors are ``{"error": "..."}`` and say what would do. An id may be upper-case or a dashed UUID.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from starlette.routing import Route
+
+from clew.collector.api.answers import Refused, endpoint, json_answer, json_error
+from clew.collector.query import RecentQuestion
+from clew.collector.trace.span import normalize_trace_id
+from clew.collector.trace.view import view_trace
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+
+    from clew.collector.api.parameters import Parameters
+    from clew.collector.query import Query
+    from clew.collector.settings import Settings
+
+MAX_VIEW_SPANS = 20_000  # of one trace in one answer; a person reads no more
+_MAX_LOGS = 10_000
+_MAX_TIME_US = 2**63 - 1
+_FUTURE_US = 60_000_000  # clocks of clients may be ahead of ours
+_LEVELS = (
+    ("TRACE", "NOTSET"),
+    ("DEBUG",),
+    ("INFO", "SUCCESS", "NOTICE"),
+    ("WARNING", "WARN"),
+    ("ERROR", "ERR", "EXCEPTION"),
+    ("CRITICAL", "FATAL", "ALERT", "EMERGENCY"),
+)
+
+
+def routes(query: Query, settings: Settings) -> list[BaseRoute]:
+    """Return the routes of this API but for the live tail."""
+    api = V1Api(query, settings.retain)
+    return [
+        Route("/api/v1/traces", endpoint(api.traces, json_error), methods=["GET"]),
+        Route("/api/v1/traces/{trace_id}", endpoint(api.trace, json_error), methods=["GET"]),
+        Route("/api/v1/logs", endpoint(api.logs, json_error), methods=["GET"]),
+    ]
+
+
+class V1Api:
+    """The answers; see the module's docstring. ``retain_s`` (seconds): how far back there is anything to find."""
+
+    def __init__(self, query: Query, retain_s: int) -> None:
+        self._query = query
+        self._retain_us = retain_s * 1_000_000
+
+    def traces(self, request: Request, parameters: Parameters) -> Response:
+        """``/traces``."""
+        limit = _limit(parameters, 20, 1_000)
+        until = _before(parameters) - 1
+        question = RecentQuestion(
+            since=max(0, min(until, _now_us()) - self._retain_us),
+            until=until,
+            limit=limit,
+            service=parameters.text("service").lower(),
+            name=parameters.text("name").lower(),
+            errors_only=parameters.flag("errors"),
+            min_duration=_milliseconds(parameters, "min_duration_ms"),
+        )
+        found = self._query.recent(question)
+        return json_answer({"traces": found, "before": found[-1]["timestamp"] if len(found) == limit else None})
+
+    def trace(self, request: Request, parameters: Parameters) -> Response:
+        """``/traces/{id}``."""
+        trace_id = _trace_id(request.path_params["trace_id"])
+        spans = self._query.trace(trace_id, MAX_VIEW_SPANS + 1)
+        if not spans:
+            raise Refused(404, f"There is no trace {trace_id}; /api/v1/traces lists the newest ones")
+        truncated = len(spans) > MAX_VIEW_SPANS
+        return json_answer(view_trace(spans[:MAX_VIEW_SPANS], truncated=truncated))
+
+    def logs(self, request: Request, parameters: Parameters) -> Response:
+        """``/logs``."""
+        service, levels = parameters.text("service").lower(), levels_from(parameters.text("level"))
+        limit = _limit(parameters, 1_000, _MAX_LOGS)
+        if parameters.text("trace_id"):
+            trace_id = _trace_id(parameters.text("trace_id"))
+            return json_answer(self._query.logs_of_trace(trace_id, service, levels, limit))
+        now = _now_us()
+        return json_answer(
+            self._query.recent_logs(max(0, now - self._retain_us), now + _FUTURE_US, service, levels, limit)
+        )
+
+
+def levels_from(level: str) -> list[str]:
+    """Return the level and all worse ones; only itself when it is not a usual one; [] for ''."""
+    level = level.upper()
+    for place, names in enumerate(_LEVELS):
+        if level in names:
+            return [name for worse in _LEVELS[place:] for name in worse]
+    return [level] if level else []
+
+
+def _trace_id(text: str) -> str:
+    try:
+        return normalize_trace_id(text.strip().lower().replace("-", ""))
+    except ValueError as invalid:
+        raise ValueError(f"A trace id is 16 or 32 hex characters; {invalid}") from None
+
+
+def _limit(parameters: Parameters, default: int, maximum: int) -> int:
+    limit = parameters.long("limit")
+    if limit is None:
+        return default
+    if limit <= 0:
+        raise ValueError(f"limit is a number from 1 to {maximum}")
+    return min(limit, maximum)
+
+
+def _before(parameters: Parameters) -> int:
+    before = parameters.long("before")
+    if before is None:
+        return _now_us() + _FUTURE_US
+    if before <= 0:
+        raise ValueError("before is a time in microseconds since 1970, such as the answer's own 'before'")
+    return before
+
+
+def _milliseconds(parameters: Parameters, name: str) -> int:
+    text = parameters.text(name)
+    try:
+        value = float(text or 0)
+    except ValueError:
+        raise ValueError(f"{name} is a number of milliseconds, not {text!r}") from None
+    if not 0 <= value <= _MAX_TIME_US / 1_000_000:
+        raise ValueError(f"{name} is a number of milliseconds, 0 or more")
+    return int(value * 1_000)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1_000
