@@ -29,15 +29,13 @@ def start() -> None:
         os.environ["CLEW_SERVICE"] = name  # workers are started with other command lines, and are the same service
     clew.configure()
     if _tracer.tracer().enabled:
-        _follow_logging()
+        clew_logging.follow()
+        _show_ids()
         instrument_on_import()
 
 
-def _follow_logging() -> None:
-    """Stamp every record, send it where wanted, and show the ids in formats that nobody chose."""
-    logging.Logger.handle = clew_logging._handle_stamped  # type: ignore[method-assign]
-    if _tracer.tracer().logs:
-        _ship()
+def _show_ids() -> None:
+    """Show the ids in formats that nobody chose: the last resort's, and what ``basicConfig()`` gives by default."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(clew_logging.TraceFormatter())
     configure_plainly = logging.basicConfig
@@ -45,20 +43,7 @@ def _follow_logging() -> None:
     def configure_with_ids(**options: Any) -> None:
         configure_plainly(**options)
         for handler in logging.getLogger().handlers:
-            if clew_logging._is_unformatted(handler):
+            if clew_logging.is_unformatted(handler):
                 handler.setFormatter(clew_logging.TraceFormatter())
 
     logging.basicConfig = configure_with_ids
-
-
-def _ship() -> None:
-    """Send what any logger hands to its handlers, also of loggers that do not propagate (uvicorn's, gunicorn's)."""
-    shipper = clew_logging.ShippingHandler()
-    call_handlers = logging.Logger.callHandlers
-
-    def call_handlers_and_ship(self: logging.Logger, record: logging.LogRecord) -> None:
-        call_handlers(self, record)
-        if not any(isinstance(handler, clew_logging.ShippingHandler) for handler in logging.getLogger().handlers):
-            shipper.handle(record)  # unless the program ships by itself
-
-    logging.Logger.callHandlers = call_handlers_and_ship  # type: ignore[method-assign]

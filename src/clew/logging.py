@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from clew import _tracer
-from clew._context import current
+from clew._context import current, parse_span_id, parse_trace_id
 from clew.wire import MAX_MESSAGE_CHARS, LogLine, cut, cut_head
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _OWN_LOGGER: Final = "clew"
 
 
 def stamp(record: logging.LogRecord) -> None:
-    """Put the active span's ids and the service on a record. What is on it already stays: it was said by the caller."""
+    """Put the active span's ids and the service on a record. A trace or service that its caller named by hand stays."""
     attributes = record.__dict__
     if "trace_id" not in attributes:
         node = current.get()
@@ -112,79 +112,46 @@ _STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dic
 }
 
 
-class ShippingHandler(logging.Handler):
-    """Queue records for the collector, with their ids. Formats the message in the caller's thread; never blocks."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Hand the record to the reporter. Errors are handled as ``logging`` does: shown, never raised."""
-        if record.name == _OWN_LOGGER:
-            return  # what clew says of a collector that is away must not go to that collector
-        try:
-            stamp(record)
-            _tracer.tracer().reporter.logs.put(self._line(record))
-        except Exception:  # noqa: BLE001 - a record's own arguments may fail to format, which is the caller's error
-            self.handleError(record)
-
-    def _line(self, record: logging.LogRecord) -> LogLine:
-        attributes = record.__dict__
-        exception = None
-        if record.exc_info and record.exc_info[0] is not None:
-            formatter = self.formatter or _plain
-            exception = cut_head(record.exc_text or formatter.formatException(record.exc_info), MAX_MESSAGE_CHARS)
-        traced = attributes["trace_id"] != NONE
-        return LogLine(
-            int(record.created * 1e6),
-            str(attributes["trace_id"]) if traced else None,
-            str(attributes["span_id"]) if traced else None,
-            _tracer.tracer().service,
-            record.levelname,
-            record.name,
-            cut(record.getMessage(), MAX_MESSAGE_CHARS),
-            exception,
-        )
-
-
 _plain: Final = logging.Formatter()
 _plain_handle: Final = logging.Logger.handle
+_plain_call_handlers: Final = logging.Logger.callHandlers
 
 
-def install(
-    level: int | str | None = None, *, fmt: str | None = None, json: bool = False, ship: bool | None = None
-) -> None:
+def install(level: int | str | None = None, *, fmt: str | None = None, json: bool = False) -> None:
     """Stamp every record of the process, and see to it that the ids are seen. Idempotent; undone by ``uninstall()``.
 
     A handler of the root logger that has no formatter of its own, or the plain default one, gets a ``TraceFormatter``
     (``fmt``, or JSON with ``json=True``); handlers that the application configured itself are left as they are, where
     ``%(trace_id)s`` now works. Without any handler, one to standard error is made, at ``level`` (default INFO).
-    ``ship`` sends records to the collector as well; by default the option ``logs`` of ``clew.configure`` decides.
+    With ``clew.configure(logs=True)`` the records travel to the collector, too.
 
     Works before and after ``clew.configure`` and ``logging.config``; takes effect for all threads.
     """
-    logging.Logger.handle = _handle_stamped  # type: ignore[method-assign]
+    follow()
     root = logging.getLogger()
-    visible = [handler for handler in root.handlers if not isinstance(handler, ShippingHandler)]
     formatter = TraceFormatter(fmt, json=json)
-    if not visible:
-        handler: logging.Handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(formatter)
-        root.addHandler(handler)
-        root.setLevel(logging.INFO if level is None else level)
-    elif level is not None:
+    if not root.handlers:
+        root.addHandler(logging.StreamHandler(sys.stderr))
+        level = logging.INFO if level is None else level
+    if level is not None:
         root.setLevel(level)
-    for handler in visible:
-        if _is_unformatted(handler) or isinstance(handler.formatter, TraceFormatter):
+    for handler in root.handlers:
+        if is_unformatted(handler) or isinstance(handler.formatter, TraceFormatter):
             handler.setFormatter(formatter)
-    if (_tracer.tracer().logs if ship is None else ship) and len(visible) == len(root.handlers):
-        root.addHandler(ShippingHandler())
+
+
+def follow() -> None:
+    """Stamp every record, and ship it where the option ``logs`` says so; touch no handler and no format. Idempotent."""
+    logging.Logger.handle = _handle_stamped  # type: ignore[method-assign]
+    logging.Logger.callHandlers = _call_handlers_and_ship  # type: ignore[method-assign]
 
 
 def uninstall() -> None:
     """Stop stamping and shipping. Formatters stay, and go on to work."""
     if logging.Logger.handle is _handle_stamped:
         logging.Logger.handle = _plain_handle  # type: ignore[method-assign]
-    root = logging.getLogger()
-    for handler in [handler for handler in root.handlers if isinstance(handler, ShippingHandler)]:
-        root.removeHandler(handler)
+    if logging.Logger.callHandlers is _call_handlers_and_ship:
+        logging.Logger.callHandlers = _plain_call_handlers  # type: ignore[method-assign]
 
 
 def _handle_stamped(self: logging.Logger, record: logging.LogRecord) -> None:
@@ -197,7 +164,43 @@ def _handle_stamped(self: logging.Logger, record: logging.LogRecord) -> None:
     _plain_handle(self, record)
 
 
-def _is_unformatted(handler: logging.Handler) -> bool:
+def _call_handlers_and_ship(self: logging.Logger, record: logging.LogRecord) -> None:
+    """Ship what a logger lets through. The root's handlers never see uvicorn's and gunicorn's records."""
+    _plain_call_handlers(self, record)
+    if _tracer.tracer().logs and record.name != _OWN_LOGGER:  # clew's own complaints are of a collector that is away
+        ship(record)
+
+
+def ship(record: logging.LogRecord) -> None:
+    """Queue a record for the collector, with its ids. Formats it in the caller's thread. Never raises, never blocks."""
+    logs = _tracer.tracer().reporter.logs
+    try:
+        stamp(record)
+        line = _line(record)
+    except Exception:  # noqa: BLE001 - arguments that do not fit the message: the other handlers show the caller its error
+        logs.drop(record, "encode_failed")
+    else:
+        logs.put(line)
+
+
+def _line(record: logging.LogRecord) -> LogLine:
+    attributes = record.__dict__
+    exception = None
+    if record.exc_info and record.exc_info[0] is not None:
+        exception = cut_head(record.exc_text or _plain.formatException(record.exc_info), MAX_MESSAGE_CHARS)
+    return LogLine(
+        int(record.created * 1e6),
+        parse_trace_id(attributes["trace_id"]),  # checked, for `extra` may have brought anything
+        parse_span_id(attributes["span_id"]),
+        _tracer.tracer().service,
+        record.levelname,
+        record.name,
+        cut(record.getMessage(), MAX_MESSAGE_CHARS),
+        exception,
+    )
+
+
+def is_unformatted(handler: logging.Handler) -> bool:
     """Tell whether nobody chose this handler's format: none, or the one that ``logging.basicConfig()`` gives."""
     formatter = handler.formatter
     if formatter is None:

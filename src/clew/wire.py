@@ -99,7 +99,9 @@ class LogLine(NamedTuple):
 
 def encode_log(line: LogLine) -> bytes:
     """Encode one log record as a JSON object. The ids are canonical already; all else is quoted."""
-    ids = f'"traceId":"{line.trace_id}","id":"{line.span_id}",' if line.trace_id else ""
+    ids = f'"traceId":"{line.trace_id}",' if line.trace_id else ""
+    if ids and line.span_id:
+        ids += f'"id":"{line.span_id}",'
     exception = f',"exception":{_quote(cut_head(line.exception, MAX_MESSAGE_CHARS))}' if line.exception else ""
     text = (
         f'{{"timestamp":{line.timestamp_us},{ids}"service":{_quote(cut(line.service, MAX_NAME_CHARS))},'
