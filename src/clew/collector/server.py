@@ -26,6 +26,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from clew import wire
+from clew.collector import api
+from clew.collector.api.cors import Cors
 from clew.collector.ingest import Ingest
 from clew.collector.metrics import Metrics
 from clew.collector.receivers.http import Receiver
@@ -46,8 +48,8 @@ if TYPE_CHECKING:
 
 RETENTION_S: Final = 10.0  # between two looks at the disk
 DRAIN_S: Final = 10  # for HTTP requests under way at the end
-OPEN_PATHS: Final = frozenset({"/health"})  # no token wanted
-QUERY_TOKEN_PATHS: Final = frozenset({"/", "/api/v1/tail"})  # what a browser opens cannot send a header
+OPEN_PATHS: Final = frozenset({"/health"}) | api.PUBLIC_PATHS  # no token wanted
+QUERY_TOKEN_PATHS: Final = frozenset({"/api/v1/tail"})  # what a browser opens cannot send a header
 
 _log = logging.getLogger("clew.collector")
 
@@ -87,12 +89,9 @@ def build_app(store: SpanStore, ingest: Ingest, settings: Settings) -> ASGIApp:
         Route("/info", _info(settings)),
         Route("/metrics", _metrics(ingest)),
     ]
-    try:
-        from clew.collector.api import routes as api_routes
-    except ImportError:
-        api_routes = lambda *_: []
-    rest = Starlette(routes=[*own, *api_routes(store, ingest, settings)])
-    return _Front(Receiver(ingest, settings.max_body), rest, settings.token)
+    rest = Starlette(routes=[*own, *api.routes(store, ingest, settings)])
+    rest.router.redirect_slashes = False  # Zipkin answers 404, too
+    return Cors(_Front(Receiver(ingest, settings.max_body), rest, settings.token), settings.allowed_origins)
 
 
 class _Front:

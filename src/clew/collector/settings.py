@@ -226,7 +226,7 @@ OPTIONS: Final = {
     "autocomplete_keys": Option(_parse_list, "", "TAG,...", "Tags whose values the API suggests, such as http.method."),
     "strict_trace_id": Option(_parse_bool, "true", "BOOL", "Whether 128-bit trace ids are compared whole."),
     "allowed_origins": Option(
-        _parse_list, "", "URL,...", "Origins of web pages that may read the API (CORS); '*' is any."
+        _parse_list, "*", "URL,...", "Origins of web pages that may use the API (CORS); '*' is any, as in Zipkin."
     ),
     "token": Option(str, "", "SECRET", "What clients must send as 'Authorization: Bearer SECRET'."),
     "insecure": Option(_parse_bool, "false", "", "Allow other addresses than loopback without a token."),
