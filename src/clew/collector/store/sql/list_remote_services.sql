@@ -1,4 +1,4 @@
 SELECT DISTINCT remote_service AS name
 FROM names
 WHERE local_service = {service:String} AND remote_service != ''
-ORDER BY name
+ORDER BY remote_service

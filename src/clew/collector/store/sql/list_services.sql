@@ -1,1 +1,1 @@
-SELECT DISTINCT local_service AS name FROM names ORDER BY name
+SELECT DISTINCT local_service AS name FROM names ORDER BY local_service

@@ -1,1 +1,1 @@
-SELECT DISTINCT value AS name FROM tag_values WHERE key = {key:String} ORDER BY name LIMIT {limit:UInt64}
+SELECT DISTINCT value AS name FROM tag_values WHERE key = {key:String} ORDER BY value LIMIT {limit:UInt64}

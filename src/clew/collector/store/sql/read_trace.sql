@@ -5,5 +5,5 @@ WHERE trace_id = toFixedString(unhex({trace_id:String}), 16)
   AND intDiv(timestamp, 600000000) IN (
     SELECT bucket FROM trace_index WHERE key = toUInt32(cityHash64(toFixedString(unhex({trace_id:String}), 16)))
   )
-ORDER BY timestamp, span_id
+ORDER BY timestamp = 0, timestamp, span_id
 LIMIT {limit:UInt64}

@@ -6,5 +6,5 @@ WHERE trace_id IN (SELECT arrayJoin(ids))
   AND intDiv(timestamp, 600000000) IN (
     SELECT bucket FROM trace_index WHERE key IN (SELECT toUInt32(cityHash64(arrayJoin(ids))))
   )
-ORDER BY timestamp, span_id
+ORDER BY timestamp = 0, timestamp, span_id
 LIMIT {limit:UInt64}

@@ -3,5 +3,5 @@
 SELECT $SPAN
 FROM spans
 WHERE substring(trace_id, 9) IN (SELECT unhex(arrayJoin({trace_ids:Array(String)})))
-ORDER BY timestamp, span_id
+ORDER BY timestamp = 0, timestamp, span_id
 LIMIT {limit:UInt64}
