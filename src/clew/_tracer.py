@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _DEFAULT_QUEUE_SIZE: Final = 10_000  # spans; about 1 kB each while queued
 _DEFAULT_FLUSH_INTERVAL_S: Final = 0.5
 _DEFAULT_EXIT_TIMEOUT_S: Final = 2.0
+_MAX_UNFINISHED: Final = 1_000  # spans inside each other; Python's recursion limit allows fewer
+_SELDOM: Final = 1 << 56  # of 64 random bits one in 256 is below
 _DEFAULT_PROPAGATE: Final = "x,w3c"
 _DEFAULT_EXTRACT: Final = "x,w3c,b3"
 
@@ -166,10 +168,30 @@ def start_span(name: str, kind: str | None = None, tags: Mapping[str, object] | 
     if previous is None:
         span = _start_first(name, kind, own, _tracer.new_trace(), None)
     else:
-        span_id = (_context.random_bits(64) or 1).to_bytes(8, "big").hex()  # new_span_id() without the call
+        bits = _context.random_bits(64)
+        if bits < _SELDOM:
+            bits = _bound_unfinished(previous, bits)
+        span_id = bits.to_bytes(8, "big").hex()  # new_span_id() without the call
         span = Span(previous.trace, span_id, previous.span_id, name, kind, own, previous)
     current.set(span)
     return span
+
+
+def _bound_unfinished(previous: Node, bits: int) -> int:
+    """Cut the chain of active spans where it is absurdly long; return the bits for an id, which must not be zero.
+
+    A timer that starts itself again inside a span that nobody finishes would keep all spans of its life in memory. To
+    look once in 256 spans, when the random bits happen to be low, costs nothing per span.
+    """
+    node = previous
+    for _ in range(_MAX_UNFINISHED):
+        above = node.previous if isinstance(node, Span) else None
+        if above is None:
+            return bits or 1
+        node = above
+    if isinstance(node, Span):
+        node.previous = None
+    return bits or 1
 
 
 def start_entry_span(

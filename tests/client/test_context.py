@@ -528,7 +528,7 @@ async def test_unfinished_spans_of_a_rescheduling_loop_are_bounded():
             held.set_result(_living_spans())  # now, while the last one's context lives
 
     tick(20_000)
-    assert 2_000 > await held
+    assert 8_000 > await held  # 1,000, and those of the time until the next look: 256 on average
 
 
 def test_deep_nesting_unwinds(sender: RecordingSender):
