@@ -73,7 +73,7 @@ class Collector:
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
 
-    def get(self, path: str, **query: str | int | None) -> Any:
+    def get(self, path: str, **query: str | float | None) -> Any:
         """Return the decoded JSON answer to ``GET path?query``; what is None in `query` is left out."""
         try:
             with self._open(path, query, TIMEOUT_S) as answer:
@@ -104,7 +104,8 @@ class Collector:
             with refused:
                 raise self._explain(refused) from None
         except (URLError, OSError, http.client.HTTPException) as failure:
-            reason = getattr(failure, "reason", failure)
+            cause = getattr(failure, "reason", failure)
+            reason = getattr(cause, "strerror", None) or cause
             raise UnreachableError(
                 f"No collector answers at {self.url} ({reason}). "
                 "Start one with `clew up`, or name another with --collector."
@@ -114,6 +115,10 @@ class Collector:
         if refused.code in (401, 403):
             return CommandError(f"{self.url} wants the right token. Give it with --token or CLEW_TOKEN.")
         reason = refused.read(4 * MAX_REASON_CHARS).decode("utf-8", "replace").strip()[:MAX_REASON_CHARS]
+        try:
+            reason = str(json.loads(reason)["error"])  # clew's own form; Zipkin's is plain text
+        except (ValueError, KeyError, TypeError):
+            pass
         if refused.code == 404:
             return NotFoundError(f"{self.url} does not have that ({reason or 'not found'}).")
         return CommandError(f"{self.url} answered {refused.code}: {reason or refused.reason}.")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 LAST: Final = "last"
+TRACES_A_PAGE: Final = 1_000  # more the API does not give at once
 PREFIX_SEARCH_TRACES: Final = 1_000  # how many recent traces a shortened id is looked for in
 _ID_PART: Final = re.compile(r"[0-9a-f]{4,32}")
 _UNITS: Final = {
@@ -91,7 +92,7 @@ def full_trace_id(collector: Collector, given: str) -> str:
     wanted = given.strip().lower().replace("-", "")
     if not _ID_PART.fullmatch(wanted):
         raise CommandError(
-            f"{given!r} is no trace id: those are 16 or 32 hexadecimal characters. `clew ls` lists them."
+            f"{given!r} is no trace id: give its hexadecimal characters, at least the first four. `clew ls` lists traces."
         )
     if len(wanted) in (16, 32):
         return wanted
@@ -114,7 +115,21 @@ def _recent_ids(collector: Collector, limit: int) -> list[str]:
     return [str(line["traceId"]) for line in traces(collector, limit=limit)]
 
 
-def traces(collector: Collector, **query: str | int | None) -> list[dict[str, Any]]:
-    """Return the collector's trace summaries, newest first (``GET /api/v1/traces``)."""
-    answer = collector.get("/api/v1/traces", **query)
-    return answer if isinstance(answer, list) else answer["traces"]
+def traces(
+    collector: Collector, limit: int, since: int | None = None, **filters: str | float | None
+) -> list[dict[str, Any]]:
+    """Return the collector's trace summaries, newest first, of `since` (microseconds since the epoch) and later."""
+    found: list[dict[str, Any]] = []
+    before = None
+    while len(found) < limit:
+        page = min(limit - len(found), TRACES_A_PAGE)
+        answer = collector.get("/api/v1/traces", limit=page, before=before, **filters)
+        try:
+            fresh = [line for line in answer["traces"] if since is None or line["timestamp"] >= since]
+            before, complete = answer["before"], len(fresh) == len(answer["traces"])
+        except (KeyError, TypeError):
+            raise CommandError(f"{collector.url} lists no traces as clew does. Is it a clew collector?") from None
+        found += fresh
+        if before is None or not complete:
+            break
+    return found

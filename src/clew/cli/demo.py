@@ -22,6 +22,7 @@ from clew.cli import _shop
 from clew.cli._check import complaints
 from clew.cli._client import DEFAULT_COLLECTOR, Collector, CommandError, NotFoundError
 from clew.cli._processes import Processes, StartError, free_ports, is_free
+from clew.cli.logs import get_logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -195,7 +196,7 @@ def _trace(collector: Collector, trace_id: str) -> tuple[list[dict[str, Any]], l
         spans = collector.get(f"/api/v2/trace/{trace_id}")
     except NotFoundError:
         spans = []
-    return spans, collector.get("/api/v1/logs", trace_id=trace_id)
+    return spans, get_logs(collector, trace_id)
 
 
 def _draw(collector: Collector, answer: Answer) -> None:

@@ -11,6 +11,7 @@ from clew.cli._client import Collector
 from clew.cli._options import collector_options, full_trace_id
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+MAX_LINES: Final = 10_000  # what the API gives at most
 EXAMPLES = """\b
 Examples:
   clew logs 4bf92f3577b34da6a3ce929d0e0e4736
@@ -31,7 +32,7 @@ def logs(trace_id: str, *, level: str | None, as_json: bool, collector: str, tok
     """
     source = Collector(collector, token)
     found = full_trace_id(source, trace_id)
-    records = [record for record in source.get("/api/v1/logs", trace_id=found) if _reaches(record, level)]
+    records = get_logs(source, found, level)
     if as_json:
         for record in records:
             click.echo(json.dumps(record))
@@ -42,11 +43,10 @@ def logs(trace_id: str, *, level: str | None, as_json: bool, collector: str, tok
         click.echo(f"No log lines{wanted} for trace {found}. Do its services send them (CLEW_LOGS=1)?", err=True)
 
 
-def _reaches(record: dict[str, Any], level: str | None) -> bool:
-    """Tell whether a record is of `level` or above; levels of other names count as INFO."""
-    name = str(record.get("level", "")).upper()
-    rank = LEVELS.index(name) if name in LEVELS else LEVELS.index("INFO")
-    return level is None or rank >= LEVELS.index(level)
+def get_logs(source: Collector, trace_id: str, level: str | None = None) -> list[dict[str, Any]]:
+    """Return the log records of a trace in time order, of `level` and above, at most `MAX_LINES`."""
+    records: list[dict[str, Any]] = source.get("/api/v1/logs", trace_id=trace_id, level=level, limit=MAX_LINES)
+    return records
 
 
 def _print(records: list[dict[str, Any]]) -> None:

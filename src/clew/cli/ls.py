@@ -29,7 +29,7 @@ Examples:
 @click.command(epilog=EXAMPLES)
 @click.option("--service", metavar="NAME", help="Only traces that passed this service.")
 @click.option("--name", metavar="NAME", help="Only traces with a span of this name.")
-@click.option("--errors", is_flag=True, help="Only traces in which something failed.")
+@click.option("--errors", is_flag=True, help="Only traces in which something failed (with --service: there).")
 @click.option(
     "--min-duration", callback=time_option, metavar="TIME", help="Only traces this long or longer: 250ms, 2s."
 )
@@ -37,10 +37,26 @@ Examples:
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines instead of a table.")
 @collector_options
-def ls(*, as_json: bool, collector: str, token: str | None, **filters: Any) -> None:
+def ls(
+    *,
+    service: str | None,
+    name: str | None,
+    errors: bool,
+    min_duration: int | None,
+    since: int | None,
+    limit: int,
+    as_json: bool,
+    collector: str,
+    token: str | None,
+) -> None:
     """List recent traces, the newest first."""
-    source = Collector(collector, token)
-    found = traces(source, **_query(**filters))
+    filters = {
+        "service": service,
+        "name": name,
+        "errors": "true" if errors else None,
+        "min_duration_ms": min_duration / 1_000 if min_duration else None,
+    }
+    found = traces(Collector(collector, token), limit, since, **filters)
     if as_json:
         for line in found:
             click.echo(json.dumps(line))
@@ -49,22 +65,9 @@ def ls(*, as_json: bool, collector: str, token: str | None, **filters: Any) -> N
 
         console().print(_table(found, width()))
     else:
-        narrowed = any(value for key, value in filters.items() if key != "limit")
+        narrowed = since is not None or any(filters.values())
         hint = "match. Loosen the filters?" if narrowed else "here yet. `clew demo` shows how they come about."
         click.echo(f"No traces {hint}", err=True)
-
-
-def _query(
-    *, service: str | None, name: str | None, errors: bool, min_duration: int | None, since: int | None, limit: int
-) -> dict[str, str | int | None]:
-    return {
-        "service": service,
-        "name": name,
-        "errors": "true" if errors else None,
-        "min_duration": min_duration,
-        "since": since,
-        "limit": limit,
-    }
 
 
 def _table(lines: list[dict[str, Any]], width: int) -> Table:

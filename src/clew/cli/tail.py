@@ -96,6 +96,8 @@ def _items(collector: Collector, service: str | None) -> Iterator[tuple[str, dic
                 if event.name == "open":
                     _note("" if not was_open else "connected again")
                     pause, was_open = FIRST_RETRY_S, True
+                elif event.name == "lost":
+                    _note("this terminal reads too slowly, some lines were left out")
                 elif event.name in ("spans", "logs") and isinstance(event.data, list):
                     yield from ((event.name, item) for item in event.data if isinstance(item, dict))
             _note("connection lost, trying again ...")

@@ -9,6 +9,7 @@ import click
 
 from clew.cli._client import Collector, CommandError, NotFoundError
 from clew.cli._options import collector_options, full_trace_id, not_found
+from clew.cli.logs import get_logs
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -40,7 +41,7 @@ def trace(trace_id: str, *, logs: bool, tags: bool, as_json: bool, collector: st
         return
     from clew.cli._terminal import write
 
-    records = source.get("/api/v1/logs", trace_id=found) if logs else []
+    records = get_logs(source, found) if logs else []
     write(*picture(found, spans, records, logs=logs, tags=tags))
 
 
