@@ -1,12 +1,112 @@
-"""Hooks into libraries."""
+"""Hooks into libraries: ``clew.instrument()`` turns them on. Here only which there are, and when.
+
+One small module per library, all of one shape; none is imported before its library is. A library that the application
+imports later is hooked when it does; one that it never imports costs nothing.
+"""
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-def instrument(*names: str) -> list[str]:
-    """Patch what is installed."""
-    return []
+from clew import _tracer
+from clew.integrations import _imports
+from clew.reporter import warn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
+
+
+class _Integration:
+    """One library: ``hooks`` are its modules whose import makes it possible to hook it."""
+
+    def __init__(self, module: str, *hooks: str) -> None:
+        self._module = f"clew.integrations.{module}"
+        self.hooks = hooks
+
+    def is_installed(self) -> bool:
+        from importlib.util import find_spec  # not at the top: `import clew` is on everyone's start-up
+
+        library = self.hooks[0].partition(".")[0]
+        return library in sys.modules or find_spec(library) is not None
+
+    def install(self, hooked: ModuleType) -> None:
+        """Hook the library, of which ``hooked`` has just been imported."""
+        import_module(self._module).install()
+
+    def uninstall(self) -> None:
+        if self._module in sys.modules:
+            sys.modules[self._module].uninstall()
+
+
+class _Known(NamedTuple):
+    names: tuple[str, ...]  # the first is the one that instrument() returns
+    integration: _Integration
+
+
+_KNOWN: Final = (
+    _Known(("asgi", "starlette", "fastapi"), _Integration("asgi", "starlette.applications")),
+    _Known(("flask",), _Integration("flask", "flask")),
+    _Known(("aiohttp",), _Integration("aiohttp", "aiohttp.web", "aiohttp")),
+    _Known(("httpx",), _Integration("httpx", "httpx")),
+    _Known(("requests",), _Integration("requests", "requests")),
+    _Known(("sqlite3",), _Integration("sqlite3", "sqlite3")),
+    _Known(("threads",), _Integration("threads", "concurrent.futures.thread")),
+    _Known(("access_logs",), _Integration("access_logs", "threading")),
+)
+_BY_NAME: Final = {name: known for known in _KNOWN for name in known.names}
+
+
+def instrument(*names: str, lazily: bool = False) -> list[str]:
+    """Hook libraries into the trace, by default all that are installed; return the names of those hooked.
+
+    A library that is not imported yet is hooked when it is. Apps, clients and sessions that exist already are covered
+    (sqlite3 connections are not). Idempotent, safe beside the middleware of this package, and before or after a fork. A
+    library of a version that cannot be hooked is reported once on the logger ``clew`` and works as ever. Raises
+    ValueError for a name that is not known. Does nothing with ``configure(enabled=False)``.
+
+    ``lazily``: do not look what is installed, only wait for imports; for the very start of a program.
+    """
+    wanted = _find(names)
+    if not _tracer.tracer().enabled:
+        return []
+    hooked = []
+    for name, integration in wanted:
+        if not lazily and not integration.is_installed():
+            if names:
+                warn("%s is not installed, so it is not traced", name)
+            continue
+        for module in integration.hooks:
+            _imports.when_imported(module, integration.install)
+        hooked.append(name)
+    return hooked
+
+
+def instrument_on_import() -> list[str]:
+    """Hook every known library when it is imported: what ``clew run`` does before the program begins."""
+    return instrument(lazily=True)
 
 
 def uninstrument(*names: str) -> None:
-    """Undo."""
+    """Take hooks out, by default all. Idempotent. Raises ValueError for a name that is not known.
+
+    What was made meanwhile and cannot be changed back (an open sqlite3 connection, a middleware) stays traced.
+    """
+    for _, integration in _find(names):
+        for module in integration.hooks:
+            _imports.forget(module, integration.install)
+        try:
+            integration.uninstall()
+        except Exception as problem:  # noqa: BLE001 - the library may have changed since it was hooked
+            warn("hooks could not be taken out: %r", problem)
+
+
+def _find(names: Iterable[str]) -> list[tuple[str, _Integration]]:
+    """Return the integrations of these names, each once, in the order of the list above; all of them for no name."""
+    unknown = [name for name in names if name not in _BY_NAME]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is not known; known are {', '.join(_BY_NAME)}")
+    wanted = [_BY_NAME[name] for name in names] or list(_KNOWN)
+    return [(known.names[0], known.integration) for known in _KNOWN if known in wanted]

@@ -1,0 +1,115 @@
+"""The one place that says what a span of an HTTP exchange means: its name, tags, remote endpoint and when it failed.
+
+Integrations give it method, route, status and headers; they decide nothing. The rules, after Zipkin's:
+
+* Name: ``METHOD route`` with the route's template (``GET /users/{id}``), or ``METHOD`` alone where there is no route. A
+  path in a name would make as many names as there are users. A method that RFC 9110 and 5789 do not know is ``HTTP``.
+* Server tags: ``http.method``, ``http.path`` (without the query), ``http.route``, ``http.status_code``. Client tags:
+  ``http.method``, ``http.url``, ``http.status_code``. A URL loses its query, fragment and credentials: tokens and
+  personal data live there, and a tag is no place for them.
+* Failed is a server span with a status of 500 and above, a client span with 400 and above (tag ``error``, the status),
+  and either when an exception left it (``error``, ``error.type``, ``error.stack``).
+* Remote endpoint: a server's is the address of its client; a client's is the host it calls (as a service name, or as an
+  address where it is one) and the port.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from clew._span import Endpoint, Span
+from clew._tracer import outgoing_headers, start_entry_span, start_span
+from clew.wire import MAX_TAG_VALUE_CHARS, cut
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SPAN: Final = "clew.span"  # where a request (ASGI scope, WSGI environ, ...) carries its server span: there is only one
+TRACE_HEADER: Final = "X-Trace-ID"  # on responses, so that a user can quote it
+TRACE_HEADER_LOWER: Final = "x-trace-id"
+
+_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"))
+_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+inject = outgoing_headers  # the headers that make the callee a child of a client span
+
+
+# The server's side.
+
+
+def start_server(method: str, path: str, headers: Mapping[str, str]) -> Span:
+    """Start the span of an incoming request and make it active. ``headers``: the trace's, names in lower case."""
+    span = start_entry_span(method if method in _METHODS else "HTTP", headers)
+    tags = span.tags
+    tags["http.method"] = method if len(method) <= 20 else cut(method, 20)
+    tags["http.path"] = path if len(path) <= MAX_TAG_VALUE_CHARS else cut(path, MAX_TAG_VALUE_CHARS)
+    return span
+
+
+def set_route(span: Span, route: str | None) -> None:
+    """Complete the name by the route's template, once it is known."""
+    if route:
+        span.name = f"{span.name} {route}"
+        span.tags["http.route"] = route
+
+
+def finish_server(span: Span, status: int, error: BaseException | None = None) -> None:
+    """End a server span. ``status`` 0: no response was begun; with an exception the server will then answer 500."""
+    if error is not None:
+        span.set_error(error)
+        status = status or 500
+    if status:
+        span.tags["http.status_code"] = str(status)
+        if status >= 500 and "error" not in span.tags:
+            span.tags["error"] = str(status)
+    span.finish()
+
+
+# The client's side.
+
+
+def start_client(method: str, url: str) -> Span:
+    """Start the span of an outgoing request and make it active."""
+    method = method.upper()
+    span = start_span(method if method in _METHODS else "HTTP", "CLIENT")
+    shown, span.remote = _split(url)
+    tags = span.tags
+    tags["http.method"] = method if len(method) <= 20 else cut(method, 20)
+    tags["http.url"] = shown if len(shown) <= MAX_TAG_VALUE_CHARS else cut(shown, MAX_TAG_VALUE_CHARS)
+    return span
+
+
+def set_client_status(span: Span, status: int) -> None:
+    """Note the status of the response."""
+    text = str(status)
+    span.tags["http.status_code"] = text
+    if status >= 400:
+        span.tags["error"] = text
+
+
+def _split(url: str) -> tuple[str, Endpoint | None]:
+    """Return a URL without credentials, query and fragment, and the endpoint that it names."""
+    for mark in "?#":
+        if mark in url:
+            url = url[: url.index(mark)]
+    scheme, found, rest = url.partition("://")
+    if not found:
+        return url, None
+    authority, slash, path = rest.partition("/")
+    if "@" in authority:
+        authority = authority.rpartition("@")[2]
+        url = f"{scheme}://{authority}{slash}{path}"
+    return url, _endpoint(scheme, authority)
+
+
+@lru_cache(1_024)  # one Endpoint for all calls to a host: it is never changed
+def _endpoint(scheme: str, authority: str) -> Endpoint:
+    host, _, port = authority.rpartition(":")
+    if not port.isdecimal() or (":" in host and not host.endswith("]")):
+        host, port = authority.rstrip(":"), ""
+    number = int(port) if len(port) in range(1, 6) else _PORTS.get(scheme.lower())
+    host = host.strip("[]")
+    if ":" in host or host.replace(".", "").isdecimal():
+        return Endpoint(None, host, number)
+    return Endpoint(host or None, None, number)

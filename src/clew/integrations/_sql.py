@@ -1,0 +1,130 @@
+"""SQL as it may be shown: without its values. The one place that names and cleans statements, for all databases.
+
+``describe`` turns ``SELECT * FROM users WHERE mail = 'a@b.c' AND id IN (1, 2)`` into the span name ``SELECT users`` and
+``SELECT * FROM users WHERE mail = ? AND id IN (?)``. Personal data and secrets stay where they are, and statements that
+differ in their values only are the same. Pure.
+
+A scanner, not a parser: what it does not understand (an unclosed quote) it takes for a value to the end, so a mistake
+shows less, never more.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from clew.wire import MAX_TAG_VALUE_CHARS, cut
+
+_MAX_SCANNED_CHARS: Final = 16_384  # a dump of a table need not be read to its end for 1,024 characters of a tag
+_MAX_KEPT_CHARS: Final = 4_096  # of a statement whose description is remembered
+
+_token: Final = re.compile(
+    r"""
+    (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z) | \#(?![>\-])[^\n]* )
+  | (?P<string>  (?:\b[bBeEnNuUxX]|\b_[A-Za-z0-9]+\s*)?'(?:[^'\\]|''|\\.)*(?:'|\Z) )
+  | (?P<dollar>  \$(?P<tag>[A-Za-z_]\w*|)\$ .*? (?:\$(?P=tag)\$|\Z) )
+  | (?P<name>    "(?:[^"]|"")*(?:"|\Z) | `(?:[^`]|``)*(?:`|\Z) | \[[A-Za-z_][^\]]*\] | [^\W\d][\w$]*(?:\#\w+)? )
+  | (?P<holder>  [?:@$%]\(?[A-Za-z0-9_]+\)?s? | \?\d* | %s | :: )
+  | (?P<number>  0[xX][0-9a-fA-F]+ | (?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)? )
+  | (?P<space>   \s+ )
+  | (?P<other>   . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_list: Final = re.compile(r"\(\s*\?(?:\s*,\s*\?)+\s*\)")
+_rows: Final = re.compile(r"(\(\?\))(?:\s*,\s*\(\?\))+")
+
+_BEFORE_TABLE: Final = {
+    "SELECT": frozenset({"FROM"}),
+    "WITH": frozenset({"FROM"}),
+    "INSERT": frozenset({"INTO"}),
+    "REPLACE": frozenset({"INTO"}),
+    "DELETE": frozenset({"FROM"}),
+    "UPDATE": frozenset({"UPDATE"}),
+    "MERGE": frozenset({"INTO"}),
+    "CREATE": frozenset({"TABLE", "INDEX", "VIEW", "TRIGGER"}),
+    "DROP": frozenset({"TABLE", "INDEX", "VIEW", "TRIGGER"}),
+    "ALTER": frozenset({"TABLE", "INDEX", "VIEW"}),
+    "TRUNCATE": frozenset({"TRUNCATE", "TABLE"}),
+    "PRAGMA": frozenset({"PRAGMA"}),
+    "CALL": frozenset({"CALL"}),
+}
+_SKIPPED: Final = frozenset(
+    {"IF", "NOT", "EXISTS", "ONLY", "OR", "ROLLBACK", "ABORT", "REPLACE", "FAIL", "IGNORE", "LOW_PRIORITY", "TABLE"}
+)
+
+
+class Statement(NamedTuple):
+    """A statement as a span shows it: ``name`` (verb and table), ``text`` (no values, at most a tag long)."""
+
+    name: str
+    text: str
+
+
+def describe(sql: object) -> Statement:
+    """Name and clean a statement; anything that is no text is named ``SQL``. Remembers the statements that recur."""
+    if not isinstance(sql, str):
+        return Statement("SQL", "")
+    return _describe_kept(sql) if len(sql) <= _MAX_KEPT_CHARS else _describe(sql[:_MAX_SCANNED_CHARS])
+
+
+def _describe(sql: str) -> Statement:
+    words: list[str] = []  # names and punctuation, for the statement's name
+    parts: list[str] = []
+    for match in _token.finditer(sql):
+        kind, text = match.lastgroup, match[0]
+        if kind == "comment" or kind == "space":
+            if parts and parts[-1] != " ":
+                parts.append(" ")
+        elif kind == "string" or kind == "tag" or kind == "dollar" or kind == "number":
+            parts.append("?")
+        else:
+            parts.append(text)
+            if len(words) < 200:
+                words.append(text)
+    text = _rows.sub(r"\1", _list.sub("(?)", "".join(parts).strip()))
+    return Statement(_name(words), cut(text, MAX_TAG_VALUE_CHARS))
+
+
+_describe_kept = lru_cache(1_024)(_describe)
+
+
+def _name(words: list[str]) -> str:
+    """Return the verb and the first table that it is about."""
+    verb = next((word.upper() for word in words if word[0].isalpha()), "")
+    if not verb:
+        return "SQL"
+    if verb == "WITH":  # the statement proper follows the common table expressions
+        verb = _verb_after_with(words)
+    markers = _BEFORE_TABLE.get(verb, frozenset())
+    for index, word in enumerate(words):
+        if word.upper() in markers:
+            table = _table(words[index + 1 :])
+            if table:
+                return f"{verb} {table}"
+    return verb
+
+
+def _verb_after_with(words: list[str]) -> str:
+    depth = 0
+    for word in words[1:]:
+        depth += (word == "(") - (word == ")")
+        if depth == 0 and word.upper() in ("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE"):
+            return word.upper()
+    return "WITH"
+
+
+def _table(words: list[str]) -> str:
+    """Read ``schema.table`` in any quotes."""
+    parts: list[str] = []
+    for word in words:
+        if not parts and word.upper() in _SKIPPED:
+            continue
+        if word == "." and parts:
+            parts.append(word)
+        elif (word[0].isalpha() or word[0] in '_"`[') and (not parts or parts[-1] == "."):
+            parts.append(word.strip('"`[]'))
+        else:
+            break
+    return "".join(parts)

@@ -1,0 +1,143 @@
+"""Trace ids on the log lines that servers write about a request outside of its context.
+
+A server writes its access log, and its report of an exception that no framework caught, after or beside the
+application: gunicorn and hypercorn when the response is done, werkzeug's between two steps of the body, uvicorn in
+whichever task sends. The request's span is found on the request itself (``scope``, ``environ``) and made active while
+the line is written. Installed by ``clew.instrument()`` and by every middleware of this package; makes no span.
+
+Tested with uvicorn 0.54 (h11, httptools), gunicorn 27.0, werkzeug 3.1, hypercorn 0.17.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from clew._context import current
+from clew.integrations import _imports
+from clew.integrations._http import SPAN
+from clew.integrations._patch import patch, unpatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def install() -> None:
+    """Hook the servers that are or will be imported. Idempotent."""
+    for module, follow in _SERVERS.items():
+        _imports.when_imported(module, follow)
+
+
+def uninstall() -> None:
+    """Unhook them."""
+    for module in _SERVERS:
+        _imports.forget(module, _SERVERS[module])
+    for owner, name in _patched:
+        unpatch(owner, name)
+    _patched.clear()
+
+
+_patched: list[tuple[Any, str]] = []
+
+
+def _follow(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+    patch(owner, name, make)
+    _patched.append((owner, name))
+
+
+def _follow_uvicorn(module: Any) -> None:
+    _follow(module.RequestResponseCycle, "send", _uvicorn_send)
+    _follow(module.RequestResponseCycle, "run_asgi", _uvicorn_run_asgi)
+
+
+def _uvicorn_send(send: Any) -> Any:
+    def send_in_trace(self: Any, message: Any) -> Any:
+        if message["type"] != "http.response.start" or self.scope.get(SPAN) is None:
+            return send(self, message)
+        return _call_in_trace(self.scope, send, self, message)
+
+    return send_in_trace
+
+
+async def _call_in_trace(scope: Any, call: Any, *args: Any) -> None:
+    previous = current.get()
+    current.set(scope[SPAN])
+    try:
+        await call(*args)
+    finally:
+        current.set(previous)
+
+
+def _uvicorn_run_asgi(run_asgi: Any) -> Any:
+    """Let the log line of an exception, which follows the application's end, find the span. The task ends with it."""
+
+    async def run(self: Any, app: Any) -> None:
+        async def keep_trace(scope: Any, receive: Any, send: Any) -> Any:
+            try:
+                return await app(scope, receive, send)
+            except BaseException:
+                if scope.get(SPAN) is not None:
+                    current.set(scope[SPAN])
+                raise
+
+        await run_asgi(self, keep_trace)
+
+    return run
+
+
+def _follow_gunicorn(module: Any) -> None:
+    _follow(module.Logger, "access", _access_of_environ)
+
+
+def _access_of_environ(access: Any) -> Any:
+    def access_in_trace(self: Any, response: Any, request: Any, environ: Any, request_time: Any) -> None:
+        previous = current.get()
+        current.set(_span_of(environ) or previous)
+        try:
+            access(self, response, request, environ, request_time)
+        finally:
+            current.set(previous)
+
+    return access_in_trace
+
+
+def _follow_werkzeug(module: Any) -> None:
+    _follow(module.WSGIRequestHandler, "log", _werkzeug_log)
+
+
+def _werkzeug_log(log: Any) -> Any:
+    def log_in_trace(self: Any, kind: str, message: str, *args: Any) -> None:
+        previous = current.get()
+        current.set(_span_of(getattr(self, "environ", None)) or previous)
+        try:
+            log(self, kind, message, *args)
+        finally:
+            current.set(previous)
+
+    return log_in_trace
+
+
+def _follow_hypercorn(module: Any) -> None:
+    _follow(module.Logger, "access", _hypercorn_access)
+
+
+def _hypercorn_access(access: Any) -> Any:
+    async def access_in_trace(self: Any, request: Any, response: Any, request_time: float) -> None:
+        if _span_of(request) is None:
+            await access(self, request, response, request_time)
+        else:
+            await _call_in_trace(request, access, self, request, response, request_time)
+
+    return access_in_trace
+
+
+def _span_of(request: Any) -> Any:
+    return request.get(SPAN) if isinstance(request, dict) else None
+
+
+_SERVERS = {
+    "uvicorn.protocols.http.h11_impl": _follow_uvicorn,
+    "uvicorn.protocols.http.httptools_impl": _follow_uvicorn,
+    "gunicorn.glogging": _follow_gunicorn,
+    "werkzeug.serving": _follow_werkzeug,
+    "hypercorn.logging": _follow_hypercorn,
+}

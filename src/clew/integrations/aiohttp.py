@@ -1,0 +1,230 @@
+"""The aiohttp library, both of its halves.
+
+Server. Hooked: ``RequestHandler._handle_request``, which runs in a task of its own for every request and in which all
+happens: the application, the answer to an exception, the body, the access log; runners made before are covered.
+By hand: ``init_app(app)``, or ``web.Application(middlewares=[middleware])``. Span: ``SERVER``, ``GET /users/{id}``,
+tags by ``_http``; a WebSocket connection is one span.
+
+Client. Hooked: ``ClientSession._request``: sessions made before are covered, a WebSocket's handshake too. By hand:
+``ClientSession(trace_configs=[trace_config()])``; with both there still is one span. Span: ``CLIENT``, ``GET``, tags by
+``_http``. It lasts until the headers are here; redirects are followed within it.
+
+Tested with aiohttp 3.14.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from clew._context import current
+from clew._propagation import HEADERS
+from clew._span import Span
+from clew._tracer import outgoing_headers
+from clew.integrations import _http
+from clew.integrations._http import SPAN, TRACE_HEADER
+from clew.integrations._patch import patch, unpatch
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import SimpleNamespace
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def install() -> None:
+    """Trace every server and every client session of this process, also those that exist already."""
+    _follow_request()
+    patch(RequestHandler, "_handle_request", _around_handle_request)
+    patch(aiohttp.ClientSession, "_request", _around_request)
+
+
+def uninstall() -> None:
+    """Undo ``install``."""
+    unpatch(RequestHandler, "_handle_request")
+    unpatch(aiohttp.ClientSession, "_request")
+
+
+# Server.
+
+
+def init_app(app: web.Application) -> None:
+    """Trace one application, before it is started. Idempotent."""
+    if middleware not in app.middlewares:
+        app.middlewares.insert(0, middleware)
+    _follow_request()
+
+
+@web.middleware
+async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Trace an application by hand: ``web.Application(middlewares=[middleware])``, the first of them."""
+    _follow_request()
+    if SPAN in request:
+        return await handler(request)
+    span = _start_server(request)
+    previous = span.previous
+    status = 0
+    error: BaseException | None = None
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    except web.HTTPException as answer:
+        status = answer.status
+        raise
+    except BaseException as problem:
+        error = problem
+        raise
+    finally:
+        _finish_server(request, span, status, error)
+        current.set(previous)
+
+
+def _around_handle_request(original: Any) -> Any:
+    async def handle_request(self: Any, request: Any, start_time: Any, request_handler: Any) -> Any:
+        if (
+            request_handler is not self._request_handler
+        ):  # what came was not HTTP; aiohttp answers by a handler of its own
+            return await original(self, request, start_time, request_handler)
+        span = _start_server(request)
+        status = 0
+        error: BaseException | None = None
+        try:
+            result = await original(self, request, start_time, request_handler)
+            status = result[0].status
+            return result
+        except BaseException as problem:
+            error = problem
+            raise
+        finally:
+            _finish_server(request, span, status, error)
+
+    return handle_request
+
+
+def _start_server(request: web.BaseRequest) -> Span:
+    headers = request.headers
+    found = {name: ",".join(headers.getall(name)) for name in HEADERS if name in headers}
+    span = _http.start_server(request.method, request.path, found)
+    request[SPAN] = span
+    return span
+
+
+def _finish_server(request: web.BaseRequest, span: Span, status: int, error: BaseException | None) -> None:
+    _http.set_route(span, _route(request))
+    peer = request.transport.get_extra_info("peername") if request.transport else None
+    if isinstance(peer, tuple):  # a Unix socket's is text
+        span.set_remote(None, peer[0], peer[1])
+    _http.finish_server(span, status, error)
+
+
+def _route(request: web.BaseRequest) -> str | None:
+    match = request.match_info if isinstance(request, web.Request) else None
+    resource = match.route.resource if match is not None else None
+    return None if resource is None else resource.canonical
+
+
+def _follow_request() -> None:
+    """Put the trace id on responses, and the span on what aiohttp logs of a request outside of the application."""
+    patch(web.StreamResponse, "prepare", _around_prepare)
+    patch(RequestHandler, "log_access", _in_trace)
+    patch(RequestHandler, "handle_error", _around_handle_error)
+
+
+def _around_prepare(original: Any) -> Any:
+    def prepare(self: web.StreamResponse, request: web.BaseRequest) -> Any:
+        span = request.get(SPAN)
+        if span is not None and not self.prepared:
+            self.headers[TRACE_HEADER] = span.trace_id
+        return original(self, request)
+
+    return prepare
+
+
+def _in_trace(original: Any) -> Any:
+    def call(self: Any, request: web.BaseRequest, *args: Any, **kwargs: Any) -> Any:
+        previous = current.get()
+        current.set(request.get(SPAN) or previous)
+        try:
+            return original(self, request, *args, **kwargs)
+        finally:
+            current.set(previous)
+
+    return call
+
+
+def _around_handle_error(original: Any) -> Any:
+    call = _in_trace(original)
+
+    def handle_error(self: Any, request: Any, status: int = 500, exc: Any = None, message: Any = None) -> Any:
+        span = request.get(SPAN)
+        if span is not None and exc is not None:
+            span.set_error(exc)
+        return call(self, request, status, exc, message)
+
+    return handle_error
+
+
+# Client.
+
+
+def trace_config() -> aiohttp.TraceConfig:
+    """Return what traces one session by hand: ``ClientSession(trace_configs=[trace_config()])``."""
+    config = aiohttp.TraceConfig()
+    config.on_request_start.append(_on_start)
+    config.on_request_end.append(_on_end)
+    config.on_request_exception.append(_on_exception)
+    return config
+
+
+async def _on_start(session: aiohttp.ClientSession, context: SimpleNamespace, params: Any) -> None:
+    context.span = None
+    if _has_headers_of(current.get(), params.headers):
+        return  # traced by ClientSession._request already
+    span = _http.start_client(params.method, str(params.url))
+    params.headers.update(_http.inject(span))
+    current.set(span.previous)  # aiohttp calls us in the caller's own context, which goes on while the request is made
+    context.span = span
+
+
+async def _on_end(session: aiohttp.ClientSession, context: SimpleNamespace, params: Any) -> None:
+    if context.span is not None:
+        _http.set_client_status(context.span, params.response.status)
+        context.span.finish()
+
+
+async def _on_exception(session: aiohttp.ClientSession, context: SimpleNamespace, params: Any) -> None:
+    if context.span is not None:
+        context.span.set_error(params.exception)
+        context.span.finish()
+
+
+def _has_headers_of(node: object, headers: Any) -> bool:
+    if not isinstance(node, Span) or node.kind != "CLIENT":
+        return False
+    return all(headers.get(name) == value for name, value in outgoing_headers(node).items())
+
+
+def _around_request(original: Any) -> Any:
+    async def request(self: aiohttp.ClientSession, method: str, str_or_url: Any, **kwargs: Any) -> Any:
+        span = _http.start_client(method, _absolute(self, str_or_url))
+        with span:
+            headers = self._prepare_headers(kwargs.get("headers"))
+            headers.update(_http.inject(span))
+            kwargs["headers"] = headers
+            response = await original(self, method, str_or_url, **kwargs)
+            _http.set_client_status(span, response.status)
+        return response
+
+    return request
+
+
+def _absolute(session: aiohttp.ClientSession, url: Any) -> str:
+    """Resolve against the session's base URL, as the session will; what is no URL is the session's to complain of."""
+    try:
+        return str(session._build_url(url))
+    except Exception:  # noqa: BLE001 - the boundary to whatever the application passed; the request itself will say it
+        return str(url)

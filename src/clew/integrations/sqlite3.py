@@ -1,0 +1,114 @@
+"""The sqlite3 module of the standard library.
+
+Hooked: ``sqlite3.connect``, which then makes connections of a subclass (of the application's own, where it passes
+``factory``), whose cursors trace. A connection that was open before, or that was made by ``sqlite3.Connection()``
+itself, is of a type of C that nothing can be put into: it works as ever and is not traced.
+
+Span: ``CLIENT``, the verb and the table (``SELECT items``), remote service ``sqlite``. Tags: ``db.system``,
+``db.statement`` (values replaced by ``?``), ``db.rows`` (changed ones, where SQLite counts them). It covers
+``execute``, in which SQLite runs up to the first row; fetching further ones is not in it.
+
+Tested with CPython 3.10 to 3.13.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sqlite3.dbapi2
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from clew._span import Endpoint
+from clew._tracer import start_span
+from clew.integrations import _sql
+from clew.integrations._patch import patch, unpatch
+
+if TYPE_CHECKING:
+    from clew._span import Span
+
+_REMOTE: Final = Endpoint("sqlite")
+_FACTORY_POSITION: Final = 5  # connect(database, timeout, detect_types, isolation_level, check_same_thread, factory)
+
+
+def install() -> None:
+    """Trace the connections that are made from now on."""
+    patch(sqlite3, "connect", _around_connect)
+    patch(sqlite3.dbapi2, "connect", _around_connect)
+
+
+def uninstall() -> None:
+    """Undo ``install``. Open connections stay traced."""
+    unpatch(sqlite3, "connect")
+    unpatch(sqlite3.dbapi2, "connect")
+
+
+def _around_connect(original: Any) -> Any:
+    def connect(*args: Any, **kwargs: Any) -> Any:
+        if len(args) > _FACTORY_POSITION:
+            traced = _traced_connection(args[_FACTORY_POSITION])
+            args = (*args[:_FACTORY_POSITION], traced, *args[_FACTORY_POSITION + 1 :])
+        else:
+            kwargs["factory"] = _traced_connection(kwargs.get("factory", sqlite3.Connection))
+        return original(*args, **kwargs)
+
+    return connect
+
+
+class _TracedConnection(sqlite3.Connection):
+    """Its ``execute`` and kin make a cursor first, by the method here: sqlite3 itself calls it."""
+
+    def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
+        return super().cursor(_traced_cursor(factory))
+
+
+class _TracedCursor(sqlite3.Cursor):
+    def execute(self, sql: str, *args: Any) -> Any:
+        with _start(sql) as span:
+            super().execute(sql, *args)
+            _note_rows(span, self.rowcount)
+        return self
+
+    def executemany(self, sql: str, *args: Any) -> Any:
+        with _start(sql) as span:
+            super().executemany(sql, *args)
+            _note_rows(span, self.rowcount)
+        return self
+
+    def executescript(self, sql_script: str) -> Any:
+        with _start(sql_script):
+            super().executescript(sql_script)
+        return self
+
+
+@lru_cache(64)
+def _traced_connection(factory: Any) -> Any:
+    """Return a traced subclass. What is no class makes what it likes."""
+    return _subclass(factory, sqlite3.Connection, _TracedConnection)
+
+
+@lru_cache(64)
+def _traced_cursor(factory: Any) -> Any:
+    return _subclass(factory, sqlite3.Cursor, _TracedCursor)
+
+
+def _subclass(factory: Any, plain: type, traced: type) -> Any:
+    """Put our methods between the application's class and sqlite3's: its ``super()`` then calls ours."""
+    if factory is plain:
+        return traced
+    if not isinstance(factory, type) or not issubclass(factory, plain) or issubclass(factory, traced):
+        return factory
+    return type(factory.__name__, (factory, traced), {"__module__": factory.__module__})
+
+
+def _start(sql: Any) -> Span:
+    statement = _sql.describe(sql)
+    span = start_span(statement.name, "CLIENT")
+    span.tags["db.system"] = "sqlite"
+    span.tags["db.statement"] = statement.text
+    span.remote = _REMOTE
+    return span
+
+
+def _note_rows(span: Span, rows: int) -> None:
+    if rows >= 0:
+        span.tags["db.rows"] = str(rows)

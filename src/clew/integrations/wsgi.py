@@ -1,0 +1,167 @@
+"""WSGI applications, of any framework, by hand: ``app = TraceMiddleware(app)``. Flask has an integration of its own.
+
+Span: ``SERVER``, ``GET`` (WSGI knows no routes), tags by ``_http``. It lasts until the body has been given to the
+server: for a list when the application returns, for anything else when it is exhausted or closed. While the body is
+produced, and in ``close()``, the span is active; between the steps, in the server's own code, it is not.
+
+A ``wsgi.file_wrapper`` is passed on as it is, so that servers can use sendfile.
+
+Tested with gunicorn 27.0 (sync, gthread, gevent), werkzeug 3.1, wsgiref.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from clew._context import Node, current
+from clew._propagation import HEADERS
+from clew.integrations import _http, access_logs
+from clew.integrations._http import SPAN, TRACE_HEADER, TRACE_HEADER_LOWER
+
+if TYPE_CHECKING:
+    from clew._span import Span
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+_HEADERS: Final = tuple((f"HTTP_{name.upper().replace('-', '_')}", name) for name in sorted(HEADERS))
+
+
+class TraceMiddleware:
+    """Trace a WSGI application: ``app = TraceMiddleware(app)``. A request that is traced already is passed on."""
+
+    def __init__(self, app: WSGIApp) -> None:
+        self.app = app
+        access_logs.install()
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve one request, as PEP 3333 has it."""
+        return trace(self.app, environ, start_response, Exchange)
+
+
+def trace(
+    app: WSGIApp, environ: Environ, start_response: StartResponse, exchange_type: type[Exchange]
+) -> Iterable[bytes]:
+    """Call a WSGI application inside a server span. ``exchange_type`` knows the framework."""
+    if SPAN in environ:
+        return app(environ, start_response)
+    method = environ.get("REQUEST_METHOD", "GET")
+    span = _http.start_server(method, _path(environ), _trace_headers(environ))
+    previous = span.previous
+    environ[SPAN] = span
+    exchange = exchange_type(environ, span, start_response)
+    try:
+        body = app(environ, exchange.start_response)
+        if exchange.is_complete(body):
+            exchange.finish(None)
+        return body if _needs_no_step(body, environ) else _Body(body, exchange)
+    except BaseException as error:
+        exchange.finish(error)
+        raise
+    finally:
+        current.set(previous)
+
+
+class Exchange:
+    """A request and its response: watches ``start_response``, ends the span."""
+
+    __slots__ = ("_start_response", "_status", "environ", "span")
+
+    def __init__(self, environ: Environ, span: Span, start_response: StartResponse) -> None:
+        self.environ = environ
+        self.span = span
+        self._start_response = start_response
+        self._status = 0
+
+    def start_response(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        """Note the status, add the trace id, pass on. ``exc_info``: as PEP 3333 has it, the server may raise it."""
+        code = status[:3]
+        self._status = int(code) if code.isdecimal() else 0
+        headers = [pair for pair in headers if pair[0].lower() != TRACE_HEADER_LOWER]
+        headers.append((TRACE_HEADER, self.span.trace.trace_id))
+        if exc_info and exc_info[0] and exc_info[0][1] is not None:
+            self.span.set_error(exc_info[0][1])
+        return self._start_response(status, headers, *exc_info)
+
+    def is_complete(self, body: Iterable[bytes]) -> bool:
+        """Tell whether the body is there already, so that nothing of the application runs any more to produce it."""
+        return _needs_no_step(body, self.environ)
+
+    def route(self) -> str | None:
+        """Return the template of the route that was taken, if the framework tells."""
+        return None
+
+    def finish(self, error: BaseException | None) -> None:
+        """End the span, once."""
+        span = self.span
+        if span.duration_ns >= 0:
+            return
+        environ = self.environ
+        _http.set_route(span, self.route())
+        port = environ.get("REMOTE_PORT", "")
+        span.set_remote(None, environ.get("REMOTE_ADDR"), int(port) if str(port).isdecimal() else None)
+        _http.finish_server(span, self._status, error)
+
+
+class _Body:
+    """The application's body, whose steps run in the trace; what is active between them is the server's own affair."""
+
+    __slots__ = ("_body", "_exchange", "_inside", "_next")
+
+    def __init__(self, body: Iterable[bytes], exchange: Exchange) -> None:
+        self._body = body
+        self._next = iter(body).__next__
+        self._exchange = exchange
+        self._inside: Node | None = exchange.span
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        outside = current.get()
+        current.set(self._inside)
+        try:
+            chunk = self._next()
+            self._inside = current.get()  # a generator may have opened a span that stays open over its next step
+            return chunk
+        except StopIteration:
+            self._exchange.finish(None)
+            raise
+        except BaseException as error:
+            self._exchange.finish(error)
+            raise
+        finally:
+            current.set(outside)
+
+    def close(self) -> None:
+        """Close the application's body, in the trace, and end the span: nothing more will be sent."""
+        outside = current.get()
+        current.set(self._inside)
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._exchange.finish(None)
+            current.set(outside)
+
+
+def _needs_no_step(body: object, environ: Environ) -> bool:
+    """Tell a list, or a file that the server itself will send: servers look for both, so they stay as they are."""
+    if isinstance(body, (list, tuple)):
+        return True
+    wrapper = environ.get("wsgi.file_wrapper")
+    return isinstance(wrapper, type) and isinstance(body, wrapper)
+
+
+def _trace_headers(environ: Environ) -> dict[str, str]:
+    """Pick the headers of a trace. Servers join repeated ones by commas."""
+    return {name: environ[key] for key, name in _HEADERS if key in environ}
+
+
+def _path(environ: Environ) -> str:
+    """Return the path as text: PEP 3333 has its UTF-8 bytes each as one character."""
+    path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
