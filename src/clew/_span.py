@@ -63,7 +63,11 @@ class Span(Node):
 
     def tag(self, key: str, value: object) -> None:
         """Add or replace a tag. Values that are not text become text now, in the caller's thread; long ones are cut."""
-        self.tags[key] = value if type(value) is str and len(value) <= MAX_TAG_VALUE_CHARS else to_tag(value)
+        text = value if type(value) is str and len(value) <= MAX_TAG_VALUE_CHARS else to_tag(value)
+        try:
+            self.tags[key] = text
+        except TypeError:  # a list, say, as the key
+            self.tags[to_tag(key)] = text
 
     def annotate(self, value: str, ticks_ns: int | None = None) -> None:
         """Note that something happened now, or at a reading of the monotonic clock (``time.perf_counter_ns()``)."""

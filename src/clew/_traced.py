@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 from clew._context import Node, current
 from clew._span import Span
 from clew._tracer import start_span
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import AsyncGenerator, Generator
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -31,21 +32,20 @@ def traced(
     are. A generator's span lasts from its first step to its end, and is active only while the generator's own code
     runs: between steps its consumer is in its own context.
     """
-    if callable(function):
-        return _wrap(function, None, kind, tags)
-    return lambda wrapped: _wrap(wrapped, function, kind, tags)
+    if function is None or isinstance(function, str):
+        return lambda wrapped: _wrap(wrapped, function, kind, tags)
+    return _wrap(function, None, kind, tags)
 
 
 def _wrap(function: F, name: str | None, kind: str | None, tags: dict[str, object] | None) -> F:
     span_name = name or getattr(function, "__qualname__", None) or type(function).__qualname__
     if isinstance(function, (staticmethod, classmethod)):  # @traced above @staticmethod
         return cast("F", type(function)(_wrap(function.__func__, name, kind, tags)))
-    if inspect.iscoroutinefunction(function):
-        return cast("F", _around_coroutine(function, span_name, kind, tags))
-    if inspect.isasyncgenfunction(function):
-        return cast("F", _around_async_generator(function, span_name, kind, tags))
-    if inspect.isgeneratorfunction(function):
-        return cast("F", _around_generator(function, span_name, kind, tags))
+    if not callable(function):
+        raise TypeError(f"traced: {function!r} cannot be called; of @property and @traced, @property goes on top")
+    for of_this_sort, around in _AROUND:
+        if of_this_sort(function) or of_this_sort(type(function).__call__):  # an object may be called by "await", too
+            return cast("F", around(function, span_name, kind, tags))
     return cast("F", _around_function(function, span_name, kind, tags))
 
 
@@ -106,17 +106,14 @@ def _around_generator(function: Any, name: str, kind: str | None, tags: dict[str
                 try:
                     value = yield item
                     resume = generator.send
-                except GeneratorExit:
-                    with steps:
-                        generator.close()
-                    raise
-                except BaseException as thrown:  # noqa: BLE001 - passed into the generator, which decides
+                except BaseException as thrown:  # noqa: BLE001 - passed into the generator, which decides; exits too
                     resume, value = generator.throw, thrown
         except BaseException as error:
             failure = error
             raise
         finally:
             steps.finish(failure)
+            failure = value = None  # an exception's traceback holds this frame: let no cycle keep both alive
 
     return call
 
@@ -138,16 +135,20 @@ def _around_async_generator(function: Any, name: str, kind: str | None, tags: di
                 try:
                     value = yield item
                     resume = generator.asend
-                except GeneratorExit:
-                    with steps:
-                        await generator.aclose()
-                    raise
-                except BaseException as thrown:  # noqa: BLE001 - passed into the generator, which decides
+                except BaseException as thrown:  # noqa: BLE001 - passed into the generator, which decides; exits too
                     resume, value = generator.athrow, thrown
         except BaseException as error:
             failure = error
             raise
         finally:
             steps.finish(failure)
+            failure = value = None  # an exception's traceback holds this frame: let no cycle keep both alive
 
     return call
+
+
+_AROUND: Final[tuple[tuple[Callable[[Any], bool], Callable[..., Any]], ...]] = (
+    (inspect.iscoroutinefunction, _around_coroutine),
+    (inspect.isasyncgenfunction, _around_async_generator),
+    (inspect.isgeneratorfunction, _around_generator),
+)

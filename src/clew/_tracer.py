@@ -162,7 +162,7 @@ def start_span(name: str, kind: str | None = None, tags: Mapping[str, object] | 
     new one begins. Never raises; costs about two microseconds. The span belongs to the task or thread that starts it.
     """
     previous = current.get()
-    if kind is not None and kind not in KINDS:
+    if kind is not None and (type(kind) is not str or kind not in KINDS):
         kind = _known_kind(kind)
     own: dict[str, str] = _own_tags(tags) if tags else {}
     if previous is None:

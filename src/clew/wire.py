@@ -43,6 +43,11 @@ CUT_MARK: Final = "…"
 CUT_TAG: Final = "clew.cut"
 DROPPED_TAG: Final = "clew.dropped"
 TRACE_DROPPED_TAG: Final = "clew.trace_dropped"
+_OWN_TAGS: Final[tuple[str, ...]] = (
+    CUT_TAG,
+    DROPPED_TAG,
+    TRACE_DROPPED_TAG,
+)  # they tell of loss, so they are never what is cut
 ERROR_STACK_TAG: Final = "error.stack"
 
 _MAX_KEPT_QUOTES: Final = 4_096  # span names and tag keys are few and recur; hostile ones must not fill the memory
@@ -76,9 +81,13 @@ def encode_span(span: Span, service: str) -> bytes:
         rest += _remote(span.remote)
     if trace.debug:
         rest += ',"debug":true'
+    try:
+        name = _kept_quotes[span.name]
+    except (KeyError, TypeError):  # new, or not text and not even hashable
+        name = _quote_name(span.name)
     text = (
         f'{{"traceId":"{trace.trace_id}","id":"{span.span_id}{parent}"{kind},'
-        f'"name":{_kept_quotes.get(span.name) or _quote_name(span.name)},"timestamp":{start_ns // 1_000},'
+        f'"name":{name},"timestamp":{start_ns // 1_000},'
         f'"duration":{duration_us or 1},{service}{rest}}}'  # Zipkin reads a duration of 0 as unknown
     )
     return text.encode("utf-8", "replace")
@@ -117,15 +126,16 @@ def encode_span_within(span: Span, service: str, limit: int) -> bytes | None:
     Annotations go first, then ever shorter tag values. The tag CUT_TAG says that something is missing.
     """
     span.annotations = None
-    for chars in (256, 64, 16):
-        span.tags = {key: cut(value, chars) for key, value in list(span.tags.items())[:MAX_TAGS]}
-        span.tags[CUT_TAG] = f"annotations, tags over {chars} characters: too large for one message"
+    tags = _first_tags(span.tags)
+    for chars in (256, 64, 16, 0):
+        what = f"annotations, tags over {chars} characters" if chars else "annotations, tags"
+        span.tags = {key: cut(value, chars) for key, value in tags.items() if chars and key not in _OWN_TAGS}
+        span.tags.update((key, tags[key]) for key in _OWN_TAGS if key in tags)
+        span.tags[CUT_TAG] = f"{what}: too large for one message"
         encoded = encode_span(span, service)
         if len(encoded) <= limit:
             return encoded
-    span.tags = {CUT_TAG: "annotations, tags: too large for one message"}
-    encoded = encode_span(span, service)
-    return encoded if len(encoded) <= limit else None
+    return None
 
 
 def join(messages: list[bytes], kind: str) -> bytes:
@@ -139,14 +149,20 @@ def encode_service(service: str) -> str:
 
 
 def _tags(tags: dict[str, str]) -> str:
-    over = len(tags) - MAX_TAGS
-    if over > 0:
-        tags = dict(list(tags.items())[:MAX_TAGS])
-        tags[CUT_TAG] = f"tags={over}"
+    if len(tags) > MAX_TAGS:
+        tags = _first_tags(tags)
     text = ""
     for key, value in tags.items():  # faster here than join() with a comprehension: two or three tags are usual
         text += f",{_kept_quotes.get(key) or _quote_key(key)}:{_quote(value)}"
     return f',"tags":{{{text[1:]}}}'
+
+
+def _first_tags(tags: dict[str, str]) -> dict[str, str]:
+    """Keep the first MAX_TAGS of the application's tags, and clew's own; say how many are missing."""
+    own: dict[str, str] = {key: tags[key] for key in _OWN_TAGS if key in tags}
+    kept = dict([pair for pair in tags.items() if pair[0] not in own][:MAX_TAGS])
+    over = len(tags) - len(own) - len(kept)
+    return {**kept, CUT_TAG: f"tags={over}", **own} if over else {**kept, **own}
 
 
 def _annotations(annotations: list[tuple[int, str]], epoch_offset_ns: int) -> str:
@@ -163,15 +179,27 @@ def _annotations(annotations: list[tuple[int, str]], epoch_offset_ns: int) -> st
 def _remote(remote: Endpoint) -> str:
     parts = []
     if remote.service:
-        parts.append(f'"serviceName":{_quote(cut(remote.service, MAX_NAME_CHARS))}')
+        parts.append(f'"serviceName":{_quote(cut(str(remote.service), MAX_NAME_CHARS))}')
     if remote.ip:
-        parts.append(f'"{"ipv6" if ":" in remote.ip else "ipv4"}":{_quote(remote.ip)}')
-    if remote.port:
-        parts.append(f'"port":{remote.port}')
+        ip = str(remote.ip)
+        parts.append(f'"{"ipv6" if ":" in ip else "ipv4"}":{_quote(cut(ip, MAX_NAME_CHARS))}')
+    if port := _port(remote.port):
+        parts.append(f'"port":{port}')
     return f',"remoteEndpoint":{{{",".join(parts)}}}' if parts else ""
 
 
+def _port(port: object) -> int:
+    """Return a port's number, 0 for what is none: Zipkin refuses a whole batch for a bad one."""
+    try:
+        number = int(port)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        return 0
+    return number if 0 < number < 65_536 else 0
+
+
 def _quote_name(name: str) -> str:
+    if type(name) is not str:  # an application may hand in anything
+        return _quote(cut(str(name), MAX_NAME_CHARS))
     return _keep(name, _quote(cut(name, MAX_NAME_CHARS)))
 
 

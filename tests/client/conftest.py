@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from client.recording import RecordingSender
 
 import clew
 from clew._context import current
+from client.recording import RecordingSender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

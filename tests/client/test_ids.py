@@ -102,7 +102,9 @@ def test_anything_else_is_no_trace_id(text: object):
     assert parse_trace_id(text) is None
 
 
-@pytest.mark.parametrize("text", ["", "0" * 16, "0123456789abcde", "0123456789abcdef0", "0123456789abcdeg", TRACE, None])
+@pytest.mark.parametrize(
+    "text", ["", "0" * 16, "0123456789abcde", "0123456789abcdef0", "0123456789abcdeg", TRACE, None]
+)
 def test_anything_else_is_no_span_id(text: object):
     """A span id is 16 hex and not zero."""
     assert parse_span_id(text) is None

@@ -52,7 +52,16 @@ def test_bad_x_span_id_leaves_the_trace(bad: str):
 
 @pytest.mark.parametrize(
     ("text", "sampled"),
-    [("1", True), ("0", False), ("true", True), ("False", False), ("TRUE", True), (" 0 ", False), ("2", None), ("", None)],
+    [
+        ("1", True),
+        ("0", False),
+        ("true", True),
+        ("False", False),
+        ("TRUE", True),
+        (" 0 ", False),
+        ("2", None),
+        ("", None),
+    ],
 )
 def test_x_sampled(text: str, sampled: bool | None):
     """The decision may be 1/0 or true/false in any case; anything else is no decision."""
@@ -75,7 +84,14 @@ def test_traceparent_is_read():
 
 @pytest.mark.parametrize(
     ("flags", "sampled", "random"),
-    [("00", False, False), ("01", True, False), ("02", False, True), ("03", True, True), ("ff", True, True), ("fc", False, False)],
+    [
+        ("00", False, False),
+        ("01", True, False),
+        ("02", False, True),
+        ("03", True, True),
+        ("ff", True, True),
+        ("fc", False, False),
+    ],
 )
 def test_traceparent_flags(flags: str, sampled: bool, random: bool):
     """Bit 0 is sampled, bit 1 random (level 2); the others are reserved and ignored."""
@@ -402,7 +418,9 @@ def test_no_header_makes_extract_raise(headers: dict[str, str], order: list[str]
 
 
 NEARLY = st.lists(
-    st.sampled_from([T, S, T.upper(), "-", "-", "00", "01", "cc", "ff", "d", "1", "0", ",", " ", "\t", "\0", "=", "a", "é"]),
+    st.sampled_from(
+        [T, S, T.upper(), "-", "-", "00", "01", "cc", "ff", "d", "1", "0", ",", " ", "\t", "\0", "=", "a", "é"]
+    ),
     max_size=9,
 ).map("".join)
 

@@ -37,7 +37,9 @@ def test_options(option: object, low: bool, high: bool):
     assert (low, high) == (sampler(LOW), sampler(HIGH))
 
 
-@pytest.mark.parametrize("bad", ["sometimes", "", "-0.1", "1.5", "101%", "nan", "inf", "0/s", "-1/s", "x/s", "nan/s", "%"])
+@pytest.mark.parametrize(
+    "bad", ["sometimes", "", "-0.1", "1.5", "101%", "nan", "inf", "0/s", "-1/s", "x/s", "nan/s", "%"]
+)
 def test_bad_option_is_refused_with_the_good_ones(bad: str):
     """The error says what would be right."""
     with pytest.raises(ValueError, match=r'not one of "always", "never", a ratio .*"10%", or a rate such as "5/s"'):
@@ -87,9 +89,7 @@ def test_rate_holds_over_threads():
     """Eight threads together get no more than one would."""
     sampler = RateSampler(50.0, lambda: 0.0)
     kept: list[bool] = []
-    threads = [
-        threading.Thread(target=lambda: kept.extend([sampler.keep("") for _ in range(1_000)])) for _ in range(8)
-    ]
+    threads = [threading.Thread(target=lambda: kept.extend([sampler.keep("") for _ in range(1_000)])) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
