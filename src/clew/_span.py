@@ -6,7 +6,6 @@ It belongs to one task or thread at a time; finishing it elsewhere is allowed an
 
 from __future__ import annotations
 
-import traceback
 from typing import Final, TypeVar
 
 from clew import _context
@@ -166,6 +165,8 @@ def _type_name(error: BaseException) -> str:
 
 def _stack(error: BaseException) -> str:
     """Render the innermost frames of an exception, without the values of variables, which may be secret."""
+    import traceback  # only now: most programs import it, but `import clew` should not have to
+
     try:
         lines = traceback.format_exception(type(error), error, error.__traceback__, limit=-_MAX_STACK_FRAMES)
         return cut_head("".join(lines), MAX_STACK_CHARS)  # the innermost frame and the message are at the end

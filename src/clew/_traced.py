@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from clew._context import Node, current
 from clew._span import Span
 from clew._tracer import start_span
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import AsyncGenerator, Callable, Generator
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -43,10 +41,20 @@ def _wrap(function: F, name: str | None, kind: str | None, tags: dict[str, objec
         return cast("F", type(function)(_wrap(function.__func__, name, kind, tags)))
     if not callable(function):
         raise TypeError(f"traced: {function!r} cannot be called; of @property and @traced, @property goes on top")
-    for of_this_sort, around in _AROUND:
+    return cast("F", _way_around(function)(function, span_name, kind, tags))
+
+
+def _way_around(function: Callable[..., Any]) -> Callable[..., Any]:
+    import inspect  # 10 ms that `import clew` should not cost those who decorate nothing
+
+    for of_this_sort, around in (
+        (inspect.iscoroutinefunction, _around_coroutine),
+        (inspect.isasyncgenfunction, _around_async_generator),
+        (inspect.isgeneratorfunction, _around_generator),
+    ):
         if of_this_sort(function) or of_this_sort(type(function).__call__):  # an object may be called by "await", too
-            return cast("F", around(function, span_name, kind, tags))
-    return cast("F", _around_function(function, span_name, kind, tags))
+            return around
+    return _around_function
 
 
 def _around_function(function: Any, name: str, kind: str | None, tags: dict[str, object] | None) -> Any:
@@ -145,10 +153,3 @@ def _around_async_generator(function: Any, name: str, kind: str | None, tags: di
             failure = value = None  # an exception's traceback holds this frame: let no cycle keep both alive
 
     return call
-
-
-_AROUND: Final[tuple[tuple[Callable[[Any], bool], Callable[..., Any]], ...]] = (
-    (inspect.iscoroutinefunction, _around_coroutine),
-    (inspect.isasyncgenfunction, _around_async_generator),
-    (inspect.isgeneratorfunction, _around_generator),
-)

@@ -18,8 +18,12 @@ Loss travels too. A span dropped by its process is counted, and the next span th
 
 from __future__ import annotations
 
-from json.encoder import encode_basestring as _quote  # the C version where there is one; leaves non-ASCII as it is
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+try:
+    from _json import encode_basestring as _quote  # what json.encoder has from there, without importing all of json
+except ImportError:  # not CPython
+    from json.encoder import encode_basestring as _quote
 
 if TYPE_CHECKING:
     from clew._span import Endpoint, Span
