@@ -17,6 +17,7 @@ import clew.logging
 
 clew.configure(service="gateway", logs=True)
 clew.logging.install()
+logging.getLogger("httpx").setLevel(logging.WARNING)  # its spans say the same
 clew.instrument()
 
 STOCK = os.environ.get("STOCK_URL", "http://127.0.0.1:8002")

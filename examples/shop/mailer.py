@@ -11,10 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from clew.integrations.wsgi import TraceMiddleware
-
 import clew
 import clew.logging
+from clew.integrations.wsgi import TraceMiddleware
 
 clew.configure(service="mailer", logs=True)
 clew.logging.install()

@@ -8,8 +8,6 @@ import logging
 import os
 import random
 
-from clew.integrations.asgi import TraceMiddleware
-from clew.integrations.httpx import AsyncTraceClient
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -18,11 +16,14 @@ from starlette.routing import Route
 
 import clew
 import clew.logging
+from clew.integrations.asgi import TraceMiddleware
+from clew.integrations.httpx import AsyncTraceClient
 
 MAILER = os.environ.get("MAILER_URL", "http://127.0.0.1:8004")
 
 clew.configure(service="payments", logs=True)
 clew.logging.install()
+logging.getLogger("httpx").setLevel(logging.WARNING)  # its spans say the same
 log = logging.getLogger("payments")
 http = AsyncTraceClient(timeout=10)
 

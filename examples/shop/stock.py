@@ -78,4 +78,4 @@ app = web.Application(middlewares=[clew_aiohttp.middleware])
 app.add_routes(routes)
 
 if __name__ == "__main__":
-    web.run_app(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8002")), print=None)
+    web.run_app(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8002")), print=None, access_log=None)

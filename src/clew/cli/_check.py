@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from clew.wire import DROPPED_TAG, TRACE_DROPPED_TAG
 
@@ -11,12 +11,15 @@ if TYPE_CHECKING:
 
     Json = dict[str, Any]
 
+WITH_DATABASE: Final = frozenset({"orders", "stock"})
+
 
 def complaints(spans: Sequence[Json], logs: Sequence[Json], trace_id: str, services: Iterable[str]) -> list[str]:
     """Return what is missing for one complete trace, in words; empty if nothing is.
 
     Complete: one root; every other span's parent is there; exactly the expected services, each with log lines under
-    this trace id; every call between services seen from both sides; no loss reported by any process.
+    this trace id; every call between services seen from both sides; the SQL of those who have a database; no loss
+    reported by any process.
     """
     expected = set(services)
     return [
@@ -24,6 +27,7 @@ def complaints(spans: Sequence[Json], logs: Sequence[Json], trace_id: str, servi
         *_orphan_complaints(spans),
         *_service_complaints(spans, expected),
         *_call_complaints(spans),
+        *_sql_complaints(spans, expected),
         *_log_complaints(logs, trace_id, expected),
         *_loss_complaints(spans),
     ]
@@ -54,6 +58,11 @@ def _call_complaints(spans: Sequence[Json]) -> list[str]:
     calls = [span for span in spans if span.get("kind") == "CLIENT" and "http.method" in span.get("tags", {})]
     unanswered = [span for span in calls if span["id"] not in answered]
     return [f"{len(unanswered)} calls without the server's side" + _names(unanswered)] if unanswered else []
+
+
+def _sql_complaints(spans: Sequence[Json], expected: set[str]) -> list[str]:
+    asked = {_service(span) for span in spans if "db.statement" in span.get("tags", {})}
+    return [f"no SQL of {name}" for name in sorted(expected & WITH_DATABASE - asked)]
 
 
 def _log_complaints(logs: Sequence[Json], trace_id: str, expected: set[str]) -> list[str]:

@@ -92,7 +92,7 @@ def full_trace_id(collector: Collector, given: str) -> str:
     wanted = given.strip().lower().replace("-", "")
     if not _ID_PART.fullmatch(wanted):
         raise CommandError(
-            f"{given!r} is no trace id: give its hexadecimal characters, at least the first four. `clew ls` lists traces."
+            f"{given!r} is no trace id: give its hexadecimal characters, the first four or more. `clew ls` lists them."
         )
     if len(wanted) in (16, 32):
         return wanted

@@ -1,0 +1,103 @@
+"""`clew demo` for real: collector, five services, requests, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clew.cli._processes import free_ports
+from command_line import clean_environment
+
+pytestmark = pytest.mark.timeout(180)  # six interpreters and a database on a machine that runs other things too
+SERVICES = ("gateway", "orders", "stock", "payments", "mailer")
+
+
+def demo(folder: Path, *arguments: str) -> list[str]:
+    """Return the command for a demo of our own: free ports, data in the folder."""
+    http, udp = free_ports(2)
+    addresses = ["--http", f"127.0.0.1:{http}", "--udp", f"127.0.0.1:{udp}"]
+    return [sys.executable, "-u", "-m", "clew.cli", "demo", *addresses, "--data-dir", str(folder), *arguments]
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Return the processes that know of the folder by their command line or environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                known = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if str(folder).encode() in known:
+                found.append(int(entry.name))
+    return found
+
+
+def test_demo_once_makes_every_request_one_complete_trace(tmp_path: Path) -> None:
+    """Exit code 0, a waterfall with all five services, and every request checked."""
+    done = subprocess.run(
+        demo(tmp_path, "--once"),
+        capture_output=True,
+        text=True,
+        timeout=150,
+        env=clean_environment(COLUMNS="120"),
+        check=False,
+    )
+    assert 0 == done.returncode, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    results = [line.split() for line in lines if re.match(r"  (ok|!)  ", line)]
+    assert ["200", "200", "404", "200", "402", "502", "409", "200", "200", "200", "200", "200"] == [
+        r[2] for r in results
+    ]
+    assert 12 == len({r[1] for r in results if re.fullmatch("[0-9a-f]{32}", r[1]) and r[0] == "ok"})
+    picture = lines[next(i for i, line in enumerate(lines) if line.startswith("post /checkout")) :]
+    assert [] == [name for name in SERVICES if not any(re.search(rf"(^|[ ─]){name} ", line) for line in picture)]
+    assert [] == [line for line in picture[:50] if len(line) > 120]
+    assert "Every one of the 12 requests became one complete trace" in done.stdout
+    assert [] == processes_of(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_demo_runs_until_it_is_told_to_stop_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    """It says where to look; Ctrl-C and SIGTERM end every process that it started."""
+    with subprocess.Popen(demo(tmp_path), stdout=subprocess.PIPE, text=True, env=clean_environment()) as child:
+        assert child.stdout is not None
+        said = []
+        for line in child.stdout:
+            said.append(line)
+            if "Ctrl-C ends everything" in line:
+                child.send_signal(number)
+        assert 0 == child.wait(60), "".join(said)
+    assert [line for line in said if line.startswith("Page:    http://127.0.0.1:")]
+    assert [] == processes_of(tmp_path)
+
+
+def test_a_service_that_cannot_start_is_shown_with_its_last_words(tmp_path: Path) -> None:
+    """Exit code 1, the name, the output; and nothing is left running."""
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "flask.py").write_text("raise RuntimeError('this flask is broken')")
+    env = clean_environment(PYTHONPATH=str(broken))
+    done = subprocess.run(demo(tmp_path, "--once"), capture_output=True, text=True, timeout=150, env=env, check=False)
+    assert 1 == done.returncode
+    assert "clew: orders ended with code" in done.stderr
+    assert "RuntimeError: this flask is broken" in done.stderr
+    assert [] == processes_of(tmp_path)
+
+
+def test_missing_frameworks_are_named_with_the_extra(tmp_path: Path) -> None:
+    """Before anything is started."""
+    script = (
+        "import sys; sys.modules['flask'] = None; sys.argv = ['clew', 'demo']\n"
+        "from clew.cli.__main__ import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, env=clean_environment(), check=False
+    )
+    assert (1, "clew: The shop needs flask: pip install 'clew[demo]'\n") == (done.returncode, done.stderr)
