@@ -150,12 +150,12 @@ class Ingest:
 
     def _enqueue(self, item: _Waiting) -> Future[None]:
         """Put in line; the lock is held."""
-        if not item.checked.count and not item.offsets:
+        if not item.checked.items and not item.offsets:
             self.metrics.count("payloads_stored_total", source=item.source)
             return _done()
         self._refuse_if_full(item)
         self._waiting.append(item)
-        self._waiting_rows += item.checked.count
+        self._waiting_rows += item.checked.items
         self._waiting_bytes += len(item.checked.rows)
         if item.digest is not None:
             self._waiting_answers += 1
@@ -219,7 +219,7 @@ class Ingest:
         while self._waiting and self._waiting[0].checked.kind == kind and rows < GROUP_ROWS and size < GROUP_BYTES:
             item = self._waiting.popleft()
             taken.append(item)
-            rows += item.checked.count
+            rows += item.checked.items
             size += len(item.checked.rows)
             self._waiting_answers -= item.digest is not None
         self._waiting_rows -= rows
@@ -245,7 +245,7 @@ class Ingest:
     def _insert(self, name: str, group: Group) -> bool:
         """Have the group stored now or, if the store fails, later; False if the store cannot read it."""
         try:
-            if group.count:
+            if group.items:
                 self._store.insert(group.kind, b"[%b]" % group.rows, group.token)
         except UnreadableRows:
             return False
@@ -305,7 +305,7 @@ class Ingest:
         for item in items:
             self.metrics.count("payloads_stored_total", source=item.source)
             counter = "spans_stored_total" if item.checked.kind == "spans" else "log_records_stored_total"
-            self.metrics.count(counter, item.checked.count, source=item.source)
+            self.metrics.count(counter, item.checked.items, source=item.source)
             self._feed.publish(item.checked.kind, item.checked.rows)
         self._end(items, None)
 
@@ -332,9 +332,9 @@ def _group(items: list[_Waiting]) -> Group:
     for item in items:
         offsets.update(item.offsets)
     digests = [item.digest for item in items if item.digest is not None]
-    rows = b",".join([item.checked.rows for item in items if item.checked.count])
-    count = sum(item.checked.count for item in items)
-    return Group(new_token(), items[0].checked.kind, count, digests, offsets, rows)
+    rows = b",".join([item.checked.rows for item in items if item.checked.items])
+    total = sum(item.checked.items for item in items)
+    return Group(new_token(), items[0].checked.kind, total, digests, offsets, rows)
 
 
 def _as_payload(part: Group | Checked) -> bytes:

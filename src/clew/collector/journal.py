@@ -39,7 +39,7 @@ class Group(NamedTuple):
 
     token: str
     kind: Kind
-    count: int
+    items: int
     digests: Sequence[bytes]
     offsets: Mapping[str, Any]
     rows: bytes
@@ -180,7 +180,7 @@ def _encode(group: Group) -> bytes:
     about = {
         "token": group.token,
         "kind": group.kind,
-        "count": group.count,
+        "items": group.items,
         "digests": [digest.hex() for digest in group.digests],
         "offsets": dict(group.offsets),
     }
@@ -191,7 +191,7 @@ def _decode(data: bytes) -> Group:
     head, _, rows = data.partition(b"\n")
     about = json.loads(head)
     digests = [bytes.fromhex(digest) for digest in about["digests"]]
-    return Group(about["token"], about["kind"], about["count"], digests, about["offsets"], rows)
+    return Group(about["token"], about["kind"], about["items"], digests, about["offsets"], rows)
 
 
 def _digests(path: Path) -> Iterator[bytes]:

@@ -45,7 +45,7 @@ class Checked(NamedTuple):
 
     kind: Kind
     rows: bytes
-    count: int
+    items: int
 
 
 _Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME_CHARS)]
@@ -103,6 +103,7 @@ _SPANS: Final = msgspec.json.Decoder(list[_Span])
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _RECORDS: Final = msgspec.json.Decoder(list[_Record])
 _HEX: Final = re.compile(r"[0-9a-f]*")
+_V1_MARK: Final = b'"binaryAnnotations"'  # of Zipkin's old format, whose spans would lose most of what they say
 _ZEROS: Final = frozenset("0" * n for n in range(1, 33))
 
 
@@ -122,6 +123,8 @@ def check_carefully(kind: Kind, payload: bytes) -> Checked:
 
 
 def _check_spans(payload: bytes) -> Checked:
+    if _V1_MARK in payload:
+        return _carefully(payload)
     try:
         spans = _SPANS.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -182,6 +185,8 @@ def _plain_span(index: int, span: Any) -> dict[str, Any]:
     """Return the span with each field in its plain type, or raise :class:`BadPayload` with the index and the reason."""
     if not isinstance(span, dict):
         raise _bad(index, "", f"expected an object, not {_word(span)}")
+    if "binaryAnnotations" in span:
+        raise _bad(index, "", "this is Zipkin's old v1 format; send v2, as POST /api/v2/spans has it")
     plain: dict[str, Any] = {}
     for field, read in _FIELDS.items():
         value = span.get(field)

@@ -1,8 +1,9 @@
 """The collector, wired together: sockets, store, ingest, receivers, API, retention, and the order in which they end.
 
 Up: data directory locked, HTTP socket bound, store opened, journal replayed, UDP and tails started; then HTTP
-answers, so ``/health`` says 200 only when everything listens. Down (SIGINT, SIGTERM): receivers stop and drain, HTTP finishes the
-requests it has, ingest stores what waits, the store closes. A second signal does not wait for requests.
+answers, so ``/health`` says 200 only when everything listens. Down (SIGINT, SIGTERM): HTTP finishes the requests it
+has, the receivers drain and stop, ingest stores what waits, the store closes. A second signal does not wait for
+requests.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def serve(settings: Settings, announce: Callable[[list[str]], None]) -> None:
 
 
 def build_app(store: SpanStore, ingest: Ingest, settings: Settings) -> ASGIApp:
-    """Return the ASGI application: who may, then the hot route, then everything else."""
+    """Return the ASGI application: who may ask, the hot route, everything else."""
     ingest.metrics.gauge("disk_bytes", store.disk_bytes)
     own = [
         Route("/health", _health(ingest)),
@@ -113,9 +114,8 @@ class _Front:
             await self._rest(scope, receive, send)
 
     def _allowed(self, scope: Scope) -> bool:
-        """Preflights pass: browsers send no token with them, and they tell nothing."""
         path = scope["path"]
-        if path in OPEN_PATHS or scope["method"] == "OPTIONS":
+        if path in OPEN_PATHS:
             return True
         given = b""
         for name, value in scope["headers"]:

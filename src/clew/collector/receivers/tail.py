@@ -108,7 +108,8 @@ class Tail:
 
     def _payloads(self, lines: Iterable[bytes]) -> Iterator[tuple[Kind, bytes]]:
         """Join span lines to one payload; bad ones are found by looking at each, which only then costs."""
-        spans, logs = [], []
+        spans: list[bytes] = []
+        logs: list[bytes] = []
         for line in lines:
             (logs if line.startswith(wire.LOGS_PREFIX) else spans).append(line)
         spans = [line.strip()[1:-1] if line.startswith(b"[") else line for line in spans]
