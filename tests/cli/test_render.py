@@ -168,6 +168,19 @@ def _has_red(line: Text) -> bool:
     return any("red" in str(part.style) for part in line.spans)
 
 
+def test_a_call_named_by_its_method_shows_its_path() -> None:
+    """Three calls named `get` are told apart; a name with a route says enough; a query is never shown."""
+    url = {"http.url": "http://stock:80/items/tea?key=1", "http.path": "/items/tea"}
+    spans = [
+        span("1", None, "a", "get /items/{sku}", 0, 100, tags=url),
+        span("2", "1", "a", "GET", 1, 10, tags=url),
+        span("3", "1", "b", "post", 2, 10, tags={"http.path": "/mails"}),
+        span("4", "1", "c", "get", 3, 10, tags={"http.url": "http://[broken"}),
+    ]
+    drawn = [line.split("  ")[0] for line in draw(spans, width=100)[4:]]
+    assert ["a get /items/{sku}", "├─ GET /items/tea", "├─ b post /mails", "└─ c get"] == drawn
+
+
 def test_a_span_whose_parent_never_came_says_so() -> None:
     """It is drawn beneath the root and marked; a trace without any root is drawn too."""
     spans = [span("1", None, "a", "root", 0, 100), span("3", "2", "b", "orphan", 10, 20)]

@@ -191,6 +191,8 @@ def _label(row: Row, layout: _Layout) -> Text:
     if row.service != row.parent_service:
         label.append(f"{visible(row.service) or '?'} ", f"bold {layout.colours.get(row.service, '')}")
     label.append(visible(row.name) or "unnamed", "red" if failed else "")
+    if row.target:
+        label.append(f" {visible(row.target)}", "red" if failed else "dim")
     if failed and _status(row):
         label.append(f" {visible(_status(row))}", "bold red")
     if row.orphan:
@@ -225,7 +227,8 @@ def _stem(row: Row, following: Row | None, layout: _Layout) -> str:
 def _bar(row: Row, layout: _Layout) -> Text:
     """Draw the span's time in half cells; ticks show through where there is nothing."""
     colour = "bold red" if row.error is not None else layout.colours.get(row.service, "")
-    drawn = [_bar_cell(cell, _half_cells(row, layout), layout) for cell in range(layout.bar)]
+    halves = _half_cells(row, layout)
+    drawn = [_bar_cell(cell, halves, layout) for cell in range(layout.bar)]
     text = Text(no_wrap=True)
     for is_bar, run in groupby(drawn, key=lambda cell: cell[0]):
         text.append("".join(glyph for _, glyph in run), colour if is_bar else "dim")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from clew.collector.trace import Node
 
 STATUS_TAGS: Final = ("http.status_code", "http.response.status_code", "grpc.status_code")
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 MAX_PATH: Final = 64  # steps of the way from the root that a row remembers; no terminal shows more
 
 
@@ -29,7 +31,8 @@ class Row:
 
     `path` has one character per level below the root: ``│`` or a space for each ancestor (more siblings to come or
     not), ``├`` or ``└`` for the row itself; only the last `MAX_PATH` of them. `error` is the message of a failure,
-    possibly empty, None for success. `lost` counts spans of this trace that its process had to drop.
+    possibly empty, None for success. `target` is the path of an HTTP call whose name is but its
+    method. `lost` counts spans of this trace that its process had to drop.
     """
 
     id: str
@@ -44,6 +47,7 @@ class Row:
     error: str | None
     status: str
     orphan: bool
+    target: str = ""
     lost: int = 0
     tags: dict[str, str] = field(default_factory=dict)
     annotations: tuple[tuple[int, str], ...] = ()
@@ -114,10 +118,21 @@ def _row(node: Node, span: Span, depth: int, path: str, skew_us: int, *, orphan:
         error=span.tags.get("error"),
         status=next((span.tags[tag] for tag in STATUS_TAGS if tag in span.tags), ""),
         orphan=orphan,
+        target=_target(span),
         lost=_count(span.tags.get(TRACE_DROPPED_TAG, "")),
         tags={key: value for key, value in span.tags.items() if key != ERROR_STACK_TAG},
         annotations=tuple((note.timestamp - skew_us, note.value) for note in span.annotations),
     )
+
+
+def _target(span: Span) -> str:
+    """Return the path that a span with a name like ``get`` or ``POST`` is about: a route's template is in the name."""
+    if (span.name or "").upper() not in METHODS:
+        return ""
+    try:
+        return urlsplit(span.tags.get("http.url", "")).path or span.tags.get("http.path", "")
+    except ValueError:
+        return ""
 
 
 def _count(text: str) -> int:

@@ -229,11 +229,13 @@ def _report(answer: Answer, missing: Sequence[str]) -> None:
 
 def _keep_running(stage: Stage) -> None:
     """Say where to look, then send a request now and then until Ctrl-C or until a process ends."""
-    usual = stage.collector.url == DEFAULT_COLLECTOR
-    option = "" if usual else f" --collector {stage.collector.url}"
+    elsewhere = stage.collector.url != DEFAULT_COLLECTOR
     _say(f"\nPage:    {stage.collector.url}/")
-    _say(f"Look:    clew ls{option}        clew trace last --logs{option}        clew tail{option}")
-    _say(f"Shop:    curl -i {stage.gateway.url}/items/tea")
+    _say(f"Try:     {f'export CLEW_COLLECTOR={stage.collector.url}' if elsewhere else 'in another terminal'}")
+    _say("         clew ls --errors")
+    _say("         clew trace last --logs")
+    _say("         clew tail")
+    _say(f"         curl -i {stage.gateway.url}/items/tea")
     _say("Light traffic goes on. Ctrl-C ends everything.")
     visits = [visit for together in _shop.VISITS for visit in together]
     chance = random.Random(_shop.SEED)

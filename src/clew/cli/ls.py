@@ -12,12 +12,15 @@ from clew.cli._options import collector_options, since_option, time_option, trac
 from clew.cli._text import clock_time, duration, visible
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from rich.text import Text
 
 SHORT_ID_CHARS: Final = 12  # 48 bits: enough to tell recent traces apart, and `clew trace` takes it
 WIDTH_FOR_WHOLE_IDS: Final = 120
 WIDTH_FOR_SERVICES: Final = 90
+HEADS: Final = ("time", "trace", "request", "duration", "spans", "err", "services")
+REQUEST, SERVICES = 2, 6  # the columns that give way
+NUMBERS: Final = (3, 4, 5)
+GAP: Final = "  "
 EXAMPLES = """\b
 Examples:
   clew ls
@@ -61,35 +64,49 @@ def ls(
         for line in found:
             click.echo(json.dumps(line))
     elif found:
-        from clew.cli._terminal import console, width
+        from clew.cli._terminal import width, write
 
-        console().print(_table(found, width()))
+        write(*_table(found, width()))
     else:
         narrowed = since is not None or any(filters.values())
         hint = "match. Loosen the filters?" if narrowed else "here yet. `clew demo` shows how they come about."
         click.echo(f"No traces {hint}", err=True)
 
 
-def _table(lines: list[dict[str, Any]], width: int) -> Table:
-    """Fit the table to the width: whole ids where there is room, the end of long names cut, numbers never."""
-    from rich.table import Table
+def _table(lines: list[dict[str, Any]], width: int) -> list[Text]:
+    """Fit the lines to the width: whole ids where there is room, the ends of long names cut, numbers never."""
+    from rich.text import Text
 
     from clew.cli._render import colours_of
 
     whole = width >= WIDTH_FOR_WHOLE_IDS
-    table = Table(box=None, pad_edge=False, header_style="dim", width=width if width < WIDTH_FOR_WHOLE_IDS else None)
-    table.add_column("time", no_wrap=True, style="dim")
-    table.add_column("trace", no_wrap=True, min_width=32 if whole else SHORT_ID_CHARS)
-    table.add_column("request", no_wrap=True, overflow="ellipsis", ratio=3)
-    table.add_column("duration", no_wrap=True, justify="right", min_width=8)
-    table.add_column("spans", no_wrap=True, justify="right")
-    table.add_column("err", no_wrap=True, justify="right")
-    if width >= WIDTH_FOR_SERVICES:
-        table.add_column("services", no_wrap=True, overflow="ellipsis", ratio=2)
     colours = colours_of(name for line in lines for name in _services(line))
-    for line in lines:
-        table.add_row(*_cells(line, colours, whole=whole)[: len(table.columns)])
-    return table
+    heads = [Text(head, "dim") for head in HEADS]
+    rows = [heads, *(_cells(line, colours, whole=whole) for line in lines)]
+    if width < WIDTH_FOR_SERVICES:
+        rows = [row[:SERVICES] for row in rows]
+    widths = [max(cell.cell_len for cell in column) for column in zip(*rows, strict=True)]
+    room = width - sum(widths) - len(GAP) * (len(widths) - 1) + widths[REQUEST]
+    if len(widths) > SERVICES:
+        room += widths[SERVICES]
+        widths[SERVICES] = min(widths[SERVICES], max(room - widths[REQUEST], room // 2))
+        room -= widths[SERVICES]
+    widths[REQUEST] = min(widths[REQUEST], room)
+    return [_joined(row, widths) for row in rows]
+
+
+def _joined(row: list[Text], widths: list[int]) -> Text:
+    from rich.text import Text
+
+    for place, (cell, cells) in enumerate(zip(row, widths, strict=True)):
+        cell.truncate(cells, overflow="ellipsis")
+        if place in NUMBERS:
+            cell.pad_left(cells - cell.cell_len)
+        else:
+            cell.pad_right(cells - cell.cell_len)
+    line = Text(GAP).join(row)
+    line.rstrip()
+    return line
 
 
 def _services(line: dict[str, Any]) -> list[str]:
@@ -100,16 +117,15 @@ def _cells(line: dict[str, Any], colours: dict[str, str], *, whole: bool) -> lis
     from rich.text import Text
 
     errors = int(line.get("errors") or 0)
-    services = [Text(visible(name), colours[name]) for name in _services(line)]
-    root = Text(visible(str(line.get("name") or "")), "red" if errors else "bold")
+    root = str(line.get("service") or "?")
+    request = Text.assemble((visible(root), colours.get(root, "")), " ")
+    request.append(visible(str(line.get("name") or "unnamed")), "red" if errors else "bold")
     return [
-        Text(clock_time(int(line["timestamp"]))[:8]),
+        Text(clock_time(int(line["timestamp"]))[:8], "dim"),
         Text(visible(line["traceId"] if whole else line["traceId"][:SHORT_ID_CHARS])),
-        Text(" ").join(
-            [Text(visible(str(line.get("service") or "?")), colours.get(str(line.get("service")), "")), root]
-        ),
+        request,
         Text(duration(int(line.get("durationUs") or 0))),
         Text(str(line["spans"])),
         Text(str(errors) if errors else "", "bold red"),
-        Text(" ").join(services),
+        Text(" ").join(Text(visible(name), colours[name]) for name in _services(line)),
     ]

@@ -22,6 +22,7 @@ SILENCE_S: Final = 60.0  # the collector sends a comment far more often; silence
 FIRST_RETRY_S: Final = 0.5
 MAX_RETRY_S: Final = 5.0
 SERVICE_CELLS: Final = 12
+MAX_COLOURED_SERVICES: Final = 1_000  # names are hostile input, and a tail may run for weeks
 ENTRIES: Final = frozenset({"SERVER", "CONSUMER"})
 EXAMPLES = """\b
 Examples:
@@ -169,6 +170,8 @@ def colour_of(service: str) -> str:
     """Return the colour of a service: its place in the order of appearance."""
     from clew.cli._render import SERVICE_COLOURS
 
+    if service not in _colours and len(_colours) >= MAX_COLOURED_SERVICES:
+        return ""
     return _colours.setdefault(service, SERVICE_COLOURS[len(_colours) % len(SERVICE_COLOURS)])
 
 
