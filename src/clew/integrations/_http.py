@@ -23,12 +23,13 @@ from clew._tracer import outgoing_headers, start_entry_span, start_span
 from clew.wire import MAX_TAG_VALUE_CHARS, cut
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 SPAN: Final = "clew.span"  # where a request (ASGI scope, WSGI environ, ...) carries its server span: there is only one
 TRACE_HEADER: Final = "X-Trace-ID"  # on responses, so that a user can quote it
 TRACE_HEADER_LOWER: Final = "x-trace-id"
 
+_TRACE_HEADER: Final = TRACE_HEADER_LOWER.encode()  # as ASGI has it
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"))
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
@@ -64,6 +65,13 @@ def finish_server(span: Span, status: int, error: BaseException | None = None) -
         if status >= 500 and "error" not in span.tags:
             span.tags["error"] = str(status)
     span.finish()
+
+
+def add_trace_id(headers: Iterable[tuple[bytes, bytes]], span: Span) -> list[tuple[bytes, bytes]]:
+    """Return ASGI response headers with the trace id, once. A copy: applications keep and reuse responses."""
+    added = [pair for pair in headers if pair[0] != _TRACE_HEADER]
+    added.append((_TRACE_HEADER, span.trace.trace_id.encode()))
+    return added
 
 
 # The client's side.

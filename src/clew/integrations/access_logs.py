@@ -1,9 +1,10 @@
-"""Trace ids on the log lines that servers write about a request outside of its context.
+"""Trace ids on what servers themselves write about a request, outside of its context: log lines, the last 500.
 
 A server writes its access log, and its report of an exception that no framework caught, after or beside the
 application: gunicorn and hypercorn when the response is done, werkzeug's between two steps of the body, uvicorn in
 whichever task sends. The request's span is found on the request itself (``scope``, ``environ``) and made active while
-the line is written. Installed by ``clew.instrument()`` and by every middleware of this package; makes no span.
+the line is written; the 500 that uvicorn answers itself gets its header here. Installed by ``clew.instrument()`` and by
+every middleware of this package; makes no span.
 
 Tested with uvicorn 0.54 (h11, httptools), gunicorn 27.0, werkzeug 3.1, hypercorn 0.17.
 """
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from clew._context import current
 from clew.integrations import _imports
-from clew.integrations._http import SPAN
+from clew.integrations._http import SPAN, add_trace_id
 from clew.integrations._patch import patch, unpatch
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ def _follow_uvicorn(module: Any) -> None:
 
 def _uvicorn_send(send: Any) -> Any:
     def send_in_trace(self: Any, message: Any) -> Any:
-        if message["type"] != "http.response.start" or self.scope.get(SPAN) is None:
+        span = self.scope.get(SPAN)
+        if span is None or message["type"] != "http.response.start":
             return send(self, message)
+        message = {**message, "headers": add_trace_id(message.get("headers") or (), span)}
         return _call_in_trace(self.scope, send, self, message)
 
     return send_in_trace

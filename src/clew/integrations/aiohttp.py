@@ -14,7 +14,7 @@ Tested with aiohttp 3.14.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 from aiohttp import web
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from types import SimpleNamespace
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+# Where a request carries its span: text as a key is warned of since aiohttp 3.14.
+_KEY: Final[Any] = web.RequestKey(SPAN, Span) if hasattr(web, "RequestKey") else SPAN
 
 
 def install() -> None:
@@ -62,7 +65,7 @@ def init_app(app: web.Application) -> None:
 async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Trace an application by hand: ``web.Application(middlewares=[middleware])``, the first of them."""
     _follow_request()
-    if SPAN in request:
+    if _KEY in request:
         return await handler(request)
     span = _start_server(request)
     previous = span.previous
@@ -97,7 +100,8 @@ def _around_handle_request(original: Any) -> Any:
             status = result[0].status
             return result
         except BaseException as problem:
-            error = problem
+            if "error" not in span.tags:  # else it is the consequence of what handle_error() has been told
+                error = problem
             raise
         finally:
             _finish_server(request, span, status, error)
@@ -109,7 +113,7 @@ def _start_server(request: web.BaseRequest) -> Span:
     headers = request.headers
     found = {name: ",".join(headers.getall(name)) for name in HEADERS if name in headers}
     span = _http.start_server(request.method, request.path, found)
-    request[SPAN] = span
+    request[_KEY] = span
     return span
 
 
@@ -118,7 +122,7 @@ def _finish_server(request: web.BaseRequest, span: Span, status: int, error: Bas
     peer = request.transport.get_extra_info("peername") if request.transport else None
     if isinstance(peer, tuple):  # a Unix socket's is text
         span.set_remote(None, peer[0], peer[1])
-    _http.finish_server(span, status, error)
+    _http.finish_server(span, status or int(span.tags.get("http.status_code", 0)), error)
 
 
 def _route(request: web.BaseRequest) -> str | None:
@@ -136,9 +140,10 @@ def _follow_request() -> None:
 
 def _around_prepare(original: Any) -> Any:
     def prepare(self: web.StreamResponse, request: web.BaseRequest) -> Any:
-        span = request.get(SPAN)
+        span = request.get(_KEY)
         if span is not None and not self.prepared:
             self.headers[TRACE_HEADER] = span.trace_id
+            span.tags["http.status_code"] = str(self.status)  # what is sent stands, whatever fails afterwards
         return original(self, request)
 
     return prepare
@@ -147,7 +152,7 @@ def _around_prepare(original: Any) -> Any:
 def _in_trace(original: Any) -> Any:
     def call(self: Any, request: web.BaseRequest, *args: Any, **kwargs: Any) -> Any:
         previous = current.get()
-        current.set(request.get(SPAN) or previous)
+        current.set(request.get(_KEY) or previous)
         try:
             return original(self, request, *args, **kwargs)
         finally:
@@ -160,7 +165,7 @@ def _around_handle_error(original: Any) -> Any:
     call = _in_trace(original)
 
     def handle_error(self: Any, request: Any, status: int = 500, exc: Any = None, message: Any = None) -> Any:
-        span = request.get(SPAN)
+        span = request.get(_KEY)
         if span is not None and exc is not None:
             span.set_error(exc)
         return call(self, request, status, exc, message)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from clew._context import current
 from clew._propagation import HEADERS
 from clew.integrations import _http, access_logs
-from clew.integrations._http import SPAN, TRACE_HEADER_LOWER
+from clew.integrations._http import SPAN
 from clew.integrations._patch import patch, unpatch
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_TRACE_HEADER: Final = TRACE_HEADER_LOWER.encode()
 _HEADERS: Final = {name.encode(): name for name in HEADERS}
 
 
@@ -125,7 +124,10 @@ class _Exchange:
 
 
 class _Response(_Exchange):
-    """Of an HTTP request: the span ends when the body has been sent."""
+    """Of an HTTP request: the span ends when the body has been sent.
+
+    After a failure it ends with the application: Starlette answers an uncaught exception first and raises it then.
+    """
 
     __slots__ = ()
 
@@ -136,7 +138,7 @@ class _Response(_Exchange):
             await self._send(_with_trace_id(message, self._span))
             return
         await self._send(message)
-        if kind == "http.response.body" and not message.get("more_body"):
+        if kind == "http.response.body" and not message.get("more_body") and self._status < 500:
             self.finish(None)
 
 
@@ -175,10 +177,7 @@ def _trace_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def _with_trace_id(message: Message, span: Span) -> Message:
-    """Copy, never change: applications keep and reuse responses."""
-    headers = [pair for pair in message.get("headers") or () if pair[0] != _TRACE_HEADER]
-    headers.append((_TRACE_HEADER, span.trace.trace_id.encode()))
-    return {**message, "headers": headers}
+    return {**message, "headers": _http.add_trace_id(message.get("headers") or (), span)}
 
 
 def _address(client: Any) -> tuple[str | None, int | None]:

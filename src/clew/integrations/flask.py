@@ -64,15 +64,20 @@ def _around_call(original: Any) -> Any:
 
 
 class _FlaskExchange(Exchange):
-    __slots__ = ()
+    __slots__ = ("_route",)
+
+    def start_response(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        """Look for the route now: when the application has returned, Flask has taken its request away."""
+        rule = getattr(self.environ.get("werkzeug.request"), "url_rule", None)
+        self._route = None if rule is None else f"{self.environ.get('SCRIPT_NAME', '')}{rule.rule}"
+        return super().start_response(status, headers, *exc_info)
 
     def is_complete(self, body: Iterable[bytes]) -> bool:
         """Test clients may never read or close a body, so what needs no reading must not wait for it."""
         return _STREAMED not in self.environ or super().is_complete(body)
 
     def route(self) -> str | None:
-        rule = getattr(self.environ.get("werkzeug.request"), "url_rule", None)
-        return None if rule is None else f"{self.environ.get('SCRIPT_NAME', '')}{rule.rule}"
+        return getattr(self, "_route", None)  # none: it failed before it answered
 
 
 def _connect() -> None:

@@ -55,10 +55,19 @@ def _around_connect(original: Any) -> Any:
 
 
 class _TracedConnection(sqlite3.Connection):
-    """Its ``execute`` and kin make a cursor first, by the method here: sqlite3 itself calls it."""
+    """Its ``execute`` and kin go by a cursor, as sqlite3's own do; but those make theirs without asking ``cursor``."""
 
     def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
         return super().cursor(_traced_cursor(factory))
+
+    def execute(self, sql: str, *args: Any) -> Any:
+        return self.cursor().execute(sql, *args)
+
+    def executemany(self, sql: str, *args: Any) -> Any:
+        return self.cursor().executemany(sql, *args)
+
+    def executescript(self, sql_script: str) -> Any:
+        return self.cursor().executescript(sql_script)
 
 
 class _TracedCursor(sqlite3.Cursor):

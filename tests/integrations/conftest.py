@@ -1,0 +1,23 @@
+"""Have pytest explain failed assertions of the kits as it does those of tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from clew.testing import recorded
+
+pytest.register_assert_rewrite("integrations.kit_server", "integrations.kit_client", "integrations.kit_common")
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from clew.testing import MemorySender
+
+
+@pytest.fixture
+def clew_spans() -> Iterator[MemorySender]:
+    """Collect the spans of one test."""
+    with recorded() as sender:
+        yield sender
