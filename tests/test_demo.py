@@ -63,6 +63,22 @@ def test_demo_once_makes_every_request_one_complete_trace(tmp_path: Path) -> Non
     assert [] == processes_of(tmp_path)
 
 
+def test_demo_once_fails_when_a_service_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Exit code 1, and for each request that should have passed it what is missing."""
+    silent = tmp_path / "silent"
+    silent.mkdir()
+    switch_off = "import os, sys\nif 'mailer.py' in sys.orig_argv: os.environ['CLEW_ENABLED'] = '0'\n"
+    (silent / "sitecustomize.py").write_text(switch_off)
+    env = clean_environment(PYTHONPATH=str(silent))
+    done = subprocess.run(demo(tmp_path, "--once"), capture_output=True, text=True, timeout=150, env=env, check=False)
+    assert 1 == done.returncode, done.stdout + done.stderr
+    results = re.findall(r"^  (ok|!)  [0-9a-f]{32}  (\d+)  (\w+ /\w+)", done.stdout, re.M)
+    assert {("!", "200", "POST /checkout")} == {result for result in results if result[0] == "!"}
+    assert 4 == done.stdout.count("      no span of mailer\n") == done.stdout.count("      no log line of mailer\n")
+    assert "4 of 12 requests did not become one complete trace." in done.stdout
+    assert [] == processes_of(tmp_path)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_demo_runs_until_it_is_told_to_stop_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     """It says where to look; Ctrl-C and SIGTERM end every process that it started."""

@@ -110,6 +110,12 @@ def test_ls_lists_recent_traces_newest_first(collector: Running, filters: list[s
     assert expected == listed(collector, *filters)
 
 
+def test_filters_are_variables_of_their_command(collector: Running) -> None:
+    """CLEW_LS_SERVICE, and not CLEW_SERVICE, which names a service that is traced."""
+    done = collector.clew("ls", "--json", CLEW_LS_SERVICE="stock", CLEW_SERVICE="nobody", CLEW_LOGS="1")
+    assert [OK] == [json.loads(line)["traceId"] for line in done.stdout.splitlines()]
+
+
 def test_ls_shows_a_table(collector: Running) -> None:
     """Time, id, request, duration, spans, errors, services."""
     done = collector.clew("ls", "--since", "1h", COLUMNS="130")
