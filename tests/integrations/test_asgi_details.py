@@ -90,7 +90,7 @@ class TestRoutes:
 class TestMiddleware:
     @pytest.mark.parametrize("where", ["beneath", "above"])
     def test_base_http_middleware(self, clew_spans: MemorySender, where: str) -> None:
-        """Starlette's BaseHTTPMiddleware runs what is beneath it in a task of its own: no harm, on either side of it."""
+        """Starlette's BaseHTTPMiddleware runs what is beneath it in a task of its own: no harm, on either side."""
 
         async def dispatch(request: Any, call_next: Any) -> Any:
             return await call_next(request)
