@@ -132,7 +132,7 @@ def recorded(
     if clock is not None:
         sources.update(ticks=clock.ticks_ns, epoch=clock.epoch_ns)
     if ids is not None:
-        sources.update(random_bits=ids.bits)
+        sources.update(bits=ids.bits)
     if sources:
         _context.use_sources(**sources)
     try:
