@@ -9,11 +9,13 @@ process, whose ids came in by header or by ``set_trace_context``.
 
 from __future__ import annotations
 
+import gc
 import os
 import random
+import sys
 import time
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -96,6 +98,21 @@ class Node:
 
 
 current: ContextVar[Node | None] = ContextVar("clew", default=None)
+
+
+if sys.version_info < (3, 12):
+    # Before 3.12 the garbage collector may run in the middle of ContextVar.set(), which copies a mapping that it holds
+    # no reference to. A finalizer that ends a span - of a generator that nobody ran to its end - sets the variable as
+    # well and frees that mapping: a crash, or a context that lost its variables (3.10.13 and 3.11.7 do it). So each
+    # collection begins with one more reference, which lasts until the next.
+    _held: Context | None = None
+
+    def _hold_context(phase: str, info: dict[str, int]) -> None:
+        global _held
+        if phase == "start":
+            _held = copy_context()
+
+    gc.callbacks.append(_hold_context)
 
 
 def get_trace_context() -> TraceContext | None:

@@ -82,6 +82,7 @@ class Tracer:
     def after_fork_in_child(self) -> None:
         """Leave the parent's locks, thread and queue behind."""
         self.reporter.after_fork_in_child()
+        self.report = self.reporter.spans.put
         self._sampler = parse_sampler(self._sampler_option)  # a rate's lock may be held for ever
 
 
@@ -143,7 +144,8 @@ def configure(
         _number("exit_timeout", exit_timeout, _DEFAULT_EXIT_TIMEOUT_S, least=0.0),
     )
     shutdown()
-    _tracer = configured
+    replaced, _tracer = _tracer, configured
+    replaced.reporter.spans.hand_over(configured.reporter.spans)  # spans in flight end here
     _hook_process()
 
 
@@ -325,14 +327,12 @@ def shutdown(timeout: float | None = None) -> bool:
 
 
 def _hook_process() -> None:
-    """Have the queue delivered when the process ends, and begun anew when it forks."""
+    """Have the queue delivered when the process ends."""
     global _hooked
     if _hooked:
         return
     _hooked = True
     atexit.register(shutdown)
-    if hasattr(os, "register_at_fork"):  # not on Windows
-        os.register_at_fork(after_in_child=lambda: _tracer.after_fork_in_child())
     exit_now = os._exit
 
     def exit_after_delivery(status: int) -> None:
@@ -345,6 +345,11 @@ def _hook_process() -> None:
             exit_now(status)
 
     os._exit = exit_after_delivery  # type: ignore[assignment]
+
+
+# At import, because hooks run in the order of registration: an application's own may finish a span in the child.
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=lambda: _tracer.after_fork_in_child())
 
 
 # Options.

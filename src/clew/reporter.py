@@ -13,7 +13,7 @@ final no); ``too_large`` (not even its bare bones fit one message); ``encode_fai
 ``shutdown``); ``no_reporter`` (``reporter="none"``).
 
 After a fork the child starts with empty queues and zero counts (the parent sends what it had) and starts its own thread
-with its first span.
+with its first span. A span begun before the fork is the parent's: the child's copy of it is neither sent nor counted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from clew import wire
+from clew import _context, wire
 from clew.senders import Kind, Sender, SendError
 
 if TYPE_CHECKING:
@@ -63,8 +63,14 @@ class Channel:
         self.in_flight = 0
         self.left = 0  # how many have left the queue and are settled, one way or the other
         self.reported = 0
-        self.dropped: dict[str, int] = {}
-        self.untold: dict[str, int] = {}  # drops that no batch has carried to the collector yet
+        # Counted by "+= 1" on keys that are there: a signal handler or finalizer that drops in between cannot be lost.
+        self.dropped = dict.fromkeys(REASONS, 0)
+        self.told = dict.fromkeys(REASONS, 0)  # drops that some batch has carried to the collector, or is carrying
+        self.lost = 0
+        self.lost_told = 0
+        self.telling: dict[int, tuple[dict[str, int], int]] = {}  # by id() of the span in flight that carries them
+        self._successor: Channel | None = None
+        self._since_ns: int | None = None
 
     def put(self, item: Any) -> None:
         """Queue a span or log record for the reporter's thread. Drops and counts when the queue is full."""
@@ -76,8 +82,12 @@ class Channel:
 
     def _put_slowly(self, item: Any) -> None:
         """Put what comes first, comes to a queue that is filling up, or comes when nothing may be put any more."""
+        if self._successor is not None:
+            if self._since_ns is None or item.start_ns >= self._since_ns:
+                self._successor.put(item)
+            return
         if self._free_until == _NOT_STARTED and self._reporter.start():
-            self._free_until = max(self._limit // 2, 1)
+            self._open()
         length = len(self.queue)
         if self._free_until <= 0 or length >= self._limit:
             self.drop(item, _REASON_OF_STATE.get(self._free_until, "queue_full"))
@@ -86,25 +96,58 @@ class Channel:
         if length == self._free_until:
             self._reporter.wake()
 
+    def _open(self) -> None:
+        with self._reporter.lock:
+            if self._free_until == _NOT_STARTED:  # not closed meanwhile
+                self._free_until = max(self._limit // 2, 1)
+
     def close(self) -> None:
         """Take no more."""
-        if self._free_until != _NO_REPORTER:
-            self._free_until = _CLOSED
+        with self._reporter.lock:
+            if self._free_until != _NO_REPORTER:
+                self._free_until = _CLOSED
+
+    def hand_over(self, successor: Channel, since_ns: int | None = None) -> None:
+        """Give what is still put here to ``successor``: traces in flight know only this one.
+
+        After a fork, but for spans begun before ``since_ns`` by the monotonic clock.
+        """
+        self.queue = deque()
+        self._free_until = _CLOSED
+        self._since_ns = since_ns
+        self._successor = successor
 
     def drop(self, item: Any, reason: str) -> None:
         """Count a loss, for this process and, of a span, for its trace."""
         with self._reporter.lock:
-            self.dropped[reason] = self.dropped.get(reason, 0) + 1
+            self.dropped[reason] += 1
+            self.lost += 1
             if self.kind == "spans":
                 item.trace.dropped += 1
-                self.untold[reason] = self.untold.get(reason, 0) + 1
-                self._take_back(item.tags.pop(wire.DROPPED_TAG, ""))
 
-    def _take_back(self, told: str) -> None:
+    def tell(self, span: Span) -> None:
+        """Put on a span what was lost and not told yet: of its trace, and of the process."""
+        with self._reporter.lock:
+            of_trace, span.trace.dropped = span.trace.dropped, 0
+            untold = {why: n - self.told[why] for why, n in self.dropped.items() if n > self.told[why]}
+            for why, count in untold.items():
+                self.told[why] += count
+                self.lost_told += count
+            self.telling[id(span)] = untold, of_trace
+        if of_trace:
+            span.tags[wire.TRACE_DROPPED_TAG] = str(of_trace)
+        if untold:
+            span.tags[wire.DROPPED_TAG] = ",".join(f"{why}={count}" for why, count in sorted(untold.items()))
+
+    def _told(self, span: Span, arrived: bool) -> None:
         """Counts that travelled on a span that itself was dropped have not been told."""
-        for pair in told.split(",") if told else ():
-            reason, _, count = pair.partition("=")
-            self.untold[reason] = self.untold.get(reason, 0) + int(count)
+        untold, of_trace = self.telling.pop(id(span), ({}, 0))
+        if arrived:
+            return
+        span.trace.dropped += of_trace
+        for why, count in untold.items():
+            self.told[why] -= count
+            self.lost_told -= count
 
     def take(self) -> list[Any]:
         """Move up to a slice of the queue into flight."""
@@ -119,6 +162,9 @@ class Channel:
         with self._reporter.lock:
             self.in_flight -= len(items)
             self.left += len(items)
+            if self.telling:
+                for item in items:
+                    self._told(item, drop_reason is None)
             if drop_reason is None:
                 self.reported += len(items)
                 return
@@ -134,8 +180,7 @@ class Channel:
         """Return reported, dropped, queued and every reason, one consistent picture."""
         with self._reporter.lock:
             queued = len(self.queue) + self.in_flight
-            reasons = {reason: self.dropped.get(reason, 0) for reason in REASONS}
-            return {"reported": self.reported, "dropped": sum(reasons.values()), "queued": queued, **reasons}
+            return {"reported": self.reported, "dropped": self.lost, "queued": queued, **self.dropped}
 
 
 class Reporter:
@@ -152,18 +197,18 @@ class Reporter:
         self._flush_interval_s = flush_interval_s
         self._begin()
         self.spans = Channel("spans", queue_size, self._encode_span, self)
-        self.logs = Channel("logs", queue_size, wire.encode_log, self)
+        self.logs = Channel("logs", queue_size, self._encode_log, self)
+        self._queue_size = queue_size
 
     def _begin(self) -> None:
-        self.lock = (
-            threading.RLock()
-        )  # re-entrant: the garbage collector may finish a generator's span while it is held
+        # Re-entrant: the garbage collector may finish a generator's span while it is held.
+        self.lock = threading.RLock()
         self._idle = threading.Condition(self.lock)
         self._thread: threading.Thread | None = None
+        self._started = False
         # Held while there is nothing to do; release() is "wake up". Unlike an Event it may be released from a signal
         # handler that interrupted its own release.
         self._nothing_to_do = threading.Lock()
-        self._nothing_to_do.acquire()
         self._flushing = 0  # callers of flush() that wait
         self._closing = False
         self._gave_up = False
@@ -175,14 +220,19 @@ class Reporter:
     def start(self) -> bool:
         """Start the thread, once. False where the system has no thread to give, as in a process that is ending."""
         with self.lock:
-            if self._thread is None:
-                thread = threading.Thread(target=self._run_in_own_context, name="clew-reporter", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError as problem:
-                    self.note_error(f"no thread for the reporter: {problem}")
-                    return False
-                self._thread = thread
+            if self._started:
+                return True
+            self._started = True  # first, so that a signal handler which finishes a span meanwhile starts no second one
+            # Made here, not before: gevent may have patched the module since, and this lock is the one waited for.
+            self._nothing_to_do = threading.Lock()
+            self._nothing_to_do.acquire()
+            self._thread = threading.Thread(target=self._run_in_own_context, name="clew-reporter", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError as problem:
+                self._started, self._thread = False, None
+                self.note_error(f"no thread for the reporter: {problem}")
+                return False
         return True
 
     def wake(self) -> None:
@@ -195,6 +245,8 @@ class Reporter:
     def flush(self, timeout: float) -> bool:
         """Wait until all that was handed in before is delivered or dropped; False when ``timeout`` seconds ran out."""
         deadline = time.monotonic() + timeout
+        if self._thread is threading.current_thread():  # a sender or log handler that flushes would wait for itself
+            return not self._queued()
         with self.lock:
             goals = [(channel, channel.left + channel.in_flight + len(channel.queue)) for channel in self._channels()]
             self._flushing += 1
@@ -223,15 +275,19 @@ class Reporter:
             thread.join(timeout)
         for channel in self._channels():
             channel.abandon()
-        return not any(channel.dropped.get("send_failed") for channel in self._channels())
+        return not any(channel.dropped["send_failed"] or channel.in_flight for channel in self._channels())
 
     def after_fork_in_child(self) -> None:
         """Begin anew: the parent's thread is not here, its lock may be held for ever, its spans are the parent's."""
         self._begin()
-        for channel in self._channels():
-            channel.reset()
+        of_parent, self.spans = self.spans, Channel("spans", self._queue_size, self._encode_span, self)
+        of_parent.hand_over(self.spans, _context.ticks_ns())
+        self.logs.reset()
         if self.sender is not None:
-            self.sender.close()
+            try:
+                self.sender.close()
+            except Exception as problem:  # noqa: BLE001 - a user's own sender must not spoil the fork
+                self.note_error(f"the sender could not be closed after a fork: {problem!r}")
 
     def note_error(self, text: str) -> None:
         """Count an error; the first also goes to the log, so that silence has a reason one can read."""
@@ -293,19 +349,15 @@ class Reporter:
             self._deliver(channel, sender, items, messages)
 
     def _encode_span(self, span: Span) -> bytes | None:
-        if span.trace.dropped or self.spans.untold:
-            self._tell_drops(span)
+        spans = self.spans
+        if span.trace.dropped or spans.lost != spans.lost_told:
+            spans.tell(span)
         encoded = wire.encode_span(span, self._service)
         return encoded if len(encoded) <= self._room else wire.encode_span_within(span, self._service, self._room)
 
-    def _tell_drops(self, span: Span) -> None:
-        with self.lock:
-            if span.trace.dropped:
-                span.tags[wire.TRACE_DROPPED_TAG] = str(span.trace.dropped)
-                span.trace.dropped = 0
-            if self.spans.untold:
-                span.tags[wire.DROPPED_TAG] = ",".join(f"{why}={n}" for why, n in sorted(self.spans.untold.items()))
-                self.spans.untold = {}
+    def _encode_log(self, line: wire.LogLine) -> bytes | None:
+        encoded = wire.encode_log(line)
+        return encoded if len(encoded) <= self._room else wire.encode_log_within(line, self._room)
 
     def _deliver(self, channel: Channel, sender: Sender, items: list[Any], messages: list[bytes]) -> None:
         """Send one message; wait and try again while the collector is away, give up only when told to or at the end."""
@@ -338,6 +390,9 @@ class Reporter:
 
 def warn(text: str, *values: object) -> None:
     """Log at WARNING on the logger ``clew``. Imported here: a program that never fails should not pay for logging."""
-    import logging
+    try:
+        import logging
 
-    logging.getLogger("clew").warning(text, *values)
+        logging.getLogger("clew").warning(text, *values)
+    except Exception:  # noqa: BLE001, S110 - the application's own filters and handlers, or an interpreter that ends
+        pass

@@ -124,6 +124,16 @@ def encode_log(line: LogLine) -> bytes:
     return text.encode("utf-8", "replace")
 
 
+def encode_log_within(line: LogLine, limit: int) -> bytes | None:
+    """Encode a log record that was too large for one message again, ever shorter; None if nothing of it fits."""
+    for chars in (2_048, 512, 128, 32):
+        exception = cut_head(line.exception, chars) if line.exception else None
+        encoded = encode_log(line._replace(message=cut(line.message, chars), exception=exception))
+        if len(encoded) <= limit:
+            return encoded
+    return None
+
+
 def encode_span_within(span: Span, service: str, limit: int) -> bytes | None:
     """Encode a span that was too large for one message again, with less: None if even its bare bones do not fit.
 
