@@ -18,6 +18,8 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def _start() -> None:
+    if sys.version_info < (3, 10):  # noqa: UP036 - `clew run` may start any Python there is
+        raise RuntimeError("clew needs Python 3.10 or newer")
     if importlib.util.find_spec("clew") is None:
         # The program's Python does not have clew: take this very one, by its place and without what lies beside it.
         package = os.path.dirname(_HERE)

@@ -25,9 +25,9 @@ def _main_of_bare_client() -> None:
 
         run(rest)
     if command == "--version":
-        from importlib.metadata import version
+        from clew import __version__
 
-        print(f"clew {version('clew')}")
+        print(f"clew {__version__}")
         raise SystemExit(0)
     print(
         "clew: this environment has only the client (`clew run`). For everything else: pip install 'clew[collector]'",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
+import clew
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -99,7 +101,7 @@ class _Root(click.Group):
         "max_content_width": 110,
     },
 )
-@click.version_option(package_name="clew", message="%(prog)s %(version)s")
+@click.version_option(clew.__version__, message="%(prog)s %(version)s")
 def cli() -> None:
     """Follow one request through all your Python services."""
 
