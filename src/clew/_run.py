@@ -44,6 +44,6 @@ def _show_ids() -> None:
         configure_plainly(**options)
         for handler in logging.getLogger().handlers:
             if clew_logging.is_unformatted(handler):
-                handler.setFormatter(clew_logging.TraceFormatter())
+                handler.setFormatter(clew_logging.InstalledFormatter())
 
     logging.basicConfig = configure_with_ids

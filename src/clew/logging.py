@@ -112,6 +112,10 @@ _STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dic
 }
 
 
+class InstalledFormatter(TraceFormatter):
+    """What clew gave a handler that had no format, and may replace; a TraceFormatter of the application's own stays."""
+
+
 _plain: Final = logging.Formatter()
 _plain_handle: Final = logging.Logger.handle
 _plain_call_handlers: Final = logging.Logger.callHandlers
@@ -129,14 +133,14 @@ def install(level: int | str | None = None, *, fmt: str | None = None, json: boo
     """
     follow()
     root = logging.getLogger()
-    formatter = TraceFormatter(fmt, json=json)
+    formatter = InstalledFormatter(fmt, json=json)
     if not root.handlers:
         root.addHandler(logging.StreamHandler(sys.stderr))
         level = logging.INFO if level is None else level
     if level is not None:
         root.setLevel(level)
     for handler in root.handlers:
-        if is_unformatted(handler) or isinstance(handler.formatter, TraceFormatter):
+        if is_unformatted(handler) or isinstance(handler.formatter, InstalledFormatter):
             handler.setFormatter(formatter)
 
 
