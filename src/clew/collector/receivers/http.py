@@ -99,7 +99,7 @@ class Receiver:
         elif encoding not in (b"identity", b""):
             raise Rejected(415, "encoding", "Content-Encoding must be gzip or absent. Send the body so.")
         if kind == "spans" and headers.get(b"content-type", b"").lower().startswith(PROTOBUF):
-            body = spans_to_json(body)
+            body = _from_protobuf(body)
         return self._ingest.accept(kind, body)
 
     def _gunzip(self, body: bytes) -> bytes:
@@ -122,6 +122,13 @@ class Receiver:
         return Rejected(
             413, "too_large", f"The body is larger than {self._max_body} bytes (max_body). Send it in smaller batches."
         )
+
+
+def _from_protobuf(body: bytes) -> bytes:
+    try:
+        return spans_to_json(body)
+    except BadPayload as bad:
+        raise Rejected(400, "protobuf", str(bad)) from bad
 
 
 async def _answer(send: Send, status: int, message: str) -> None:

@@ -1,0 +1,219 @@
+"""Group commit, repetition, failure of the store, bad payloads beside good ones, the live feed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from clew.collector.feed import BACKLOG
+from clew.collector.ingest import Ingest, Unavailable
+from clew.collector.metrics import Metrics
+from clew.collector.payload import BadPayload
+from collector.collector_process import wait_until
+from collector.faulty_store import FaultyStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from clew.collector.store.clickhouse import ClickHouseStore
+
+TIMEOUT_S = 30
+
+
+def _spans(trace_id: int, count: int = 1, **fields: Any) -> bytes:
+    spans = [
+        {"traceId": f"{trace_id:032x}", "id": f"{i + 1:016x}", "timestamp": 1_000_000, **fields} for i in range(count)
+    ]
+    return json.dumps(spans).encode()
+
+
+def _rows(store: ClickHouseStore, trace_id: int) -> int:
+    found = store._writer.query(
+        "SELECT count() AS n FROM spans WHERE trace_id = unhex({id:String})", parameters={"id": f"{trace_id:032x}"}
+    )
+    return int(found.result_rows[0][0])
+
+
+@pytest.fixture
+def faulty(store: ClickHouseStore) -> FaultyStore:
+    return FaultyStore(store)
+
+
+@pytest.fixture
+def open_ingest(faulty: FaultyStore, tmp_path: Path) -> Iterator[Callable[..., Ingest]]:
+    """Open (again) an ingest on the same directory; the last one is closed at the end."""
+    opened: list[Ingest] = []
+
+    def open_one(**options: Any) -> Ingest:
+        if opened:
+            opened[-1].close()
+        opened.append(Ingest(faulty, tmp_path / "journal", Metrics(), **options))
+        return opened[-1]
+
+    yield open_one
+    if opened:
+        opened[-1].close()
+
+
+def test_done_future_means_that_the_spans_can_be_queried(
+    open_ingest: Callable[..., Ingest], store: ClickHouseStore
+) -> None:
+    """Without any waiting in between."""
+    open_ingest().accept("spans", _spans(1, 3)).result(TIMEOUT_S)
+
+    assert 3 == _rows(store, 1)
+
+
+def test_payloads_that_come_together_are_one_insert(open_ingest: Callable[..., Ingest], faulty: FaultyStore) -> None:
+    """What arrives while an insert runs goes into the next one."""
+    ingest = open_ingest()
+    futures = [ingest.accept("spans", _spans(n)) for n in range(1, 101)]
+    for future in futures:
+        future.result(TIMEOUT_S)
+
+    assert faulty.inserts <= 10
+    assert 100 == ingest.metrics.value("spans_stored_total", source="http")
+
+
+def test_repeated_payload_is_stored_once(open_ingest: Callable[..., Ingest], store: ClickHouseStore) -> None:
+    """While the first copy is under way, after it is stored, and after a restart."""
+    ingest = open_ingest()
+    first, second = ingest.accept("spans", _spans(1)), ingest.accept("spans", _spans(1))
+    first.result(TIMEOUT_S)
+    second.result(TIMEOUT_S)
+    ingest.accept("spans", _spans(1)).result(TIMEOUT_S)
+    open_ingest().accept("spans", _spans(1)).result(TIMEOUT_S)
+
+    assert 1 == _rows(store, 1)
+    assert 2 == ingest.metrics.value("payloads_repeated_total")
+
+
+def test_insert_that_came_through_without_an_answer_is_not_doubled(
+    open_ingest: Callable[..., Ingest], faulty: FaultyStore, store: ClickHouseStore
+) -> None:
+    """The store fails after it has stored: the same group is inserted again with its token, and changes nothing."""
+    ingest = open_ingest()
+    faulty.mute = True
+    ingest.accept("spans", _spans(1, 5)).result(TIMEOUT_S)
+    wait_until(lambda: ingest.store_works)
+
+    assert 2 == faulty.inserts
+    assert 5 == _rows(store, 1)
+
+
+def test_store_down_spools_and_delivers_when_it_is_back(
+    open_ingest: Callable[..., Ingest], faulty: FaultyStore, store: ClickHouseStore
+) -> None:
+    """Payloads are taken meanwhile, and none is lost or doubled."""
+    ingest = open_ingest()
+    faulty.down = True
+    for n in (1, 2, 3):
+        ingest.accept("spans", _spans(n)).result(TIMEOUT_S)
+    assert not ingest.store_works
+    faulty.down = False
+    wait_until(lambda: ingest.store_works)
+
+    assert [1, 1, 1] == [_rows(store, n) for n in (1, 2, 3)]
+
+
+def test_spool_survives_a_restart(
+    open_ingest: Callable[..., Ingest], faulty: FaultyStore, store: ClickHouseStore
+) -> None:
+    """What was spooled when the collector ended is stored by the next one, before it takes anything."""
+    ingest = open_ingest()
+    faulty.down = True
+    ingest.accept("spans", _spans(1)).result(TIMEOUT_S)
+    ingest.close()
+    faulty.down = False
+    again = open_ingest()
+
+    assert 1 == _rows(store, 1)
+    again.accept("spans", _spans(1)).result(TIMEOUT_S)
+    assert 1 == _rows(store, 1)
+
+
+def test_full_spool_refuses_and_takes_again_afterwards(
+    open_ingest: Callable[..., Ingest], faulty: FaultyStore, store: ClickHouseStore
+) -> None:
+    """Beyond max_spool bytes payloads are refused, with the reason; when the store is back they are taken."""
+    ingest = open_ingest(max_spool=1)
+    faulty.down = True
+    ingest.accept("spans", _spans(1)).result(TIMEOUT_S)
+    with pytest.raises(Unavailable) as refused:
+        ingest.accept("spans", _spans(2))
+    assert "spool_full" == refused.value.reason
+    faulty.down = False
+    wait_until(lambda: ingest.store_works)
+    ingest.accept("spans", _spans(2)).result(TIMEOUT_S)
+
+    assert [1, 1] == [_rows(store, 1), _rows(store, 2)]
+
+
+def test_unwritable_journal_refuses(open_ingest: Callable[..., Ingest], tmp_path: Path) -> None:
+    """What cannot be written down is not acknowledged, and the collector lives on."""
+    ingest = open_ingest()
+    (tmp_path / "journal").rename(tmp_path / "away")
+    with pytest.raises(Unavailable) as refused:
+        ingest.accept("spans", _spans(1)).result(TIMEOUT_S)
+    (tmp_path / "away").rename(tmp_path / "journal")
+
+    assert "disk" == refused.value.reason
+    ingest.accept("spans", _spans(1)).result(TIMEOUT_S)
+
+
+def test_key_that_stands_twice_is_stored_with_its_neighbours(
+    open_ingest: Callable[..., Ingest], store: ClickHouseStore
+) -> None:
+    """The engine refuses such JSON, Zipkin takes it: the group is stored payload by payload, in plain form."""
+    ingest = open_ingest()
+    odd = b'[{"traceId":"%032x","traceId":"%032x","id":"b","timestamp":1}]' % (7, 2)
+    futures = [ingest.accept("spans", body) for body in (_spans(1), odd, _spans(3))]
+    for future in futures:
+        future.result(TIMEOUT_S)
+
+    assert [1, 1, 1, 0] == [_rows(store, n) for n in (1, 2, 3, 7)]
+
+
+def test_bad_payload_is_counted_and_harms_no_other(open_ingest: Callable[..., Ingest], store: ClickHouseStore) -> None:
+    """It is refused at once, by reason, and the arithmetic of the counters holds."""
+    ingest = open_ingest()
+    good = ingest.accept("spans", _spans(1))
+    with pytest.raises(BadPayload):
+        ingest.accept("spans", _spans(2, kind="X"))
+    good.result(TIMEOUT_S)
+
+    assert [1, 0] == [_rows(store, 1), _rows(store, 2)]
+    assert 1 == ingest.metrics.value("payloads_rejected_total", source="http", reason="span_kind")
+    assert 2 == ingest.metrics.value("payloads_total") == ingest.metrics.value("payloads_stored_total") + 1
+
+
+def test_close_stores_what_waits_and_refuses_more(open_ingest: Callable[..., Ingest], store: ClickHouseStore) -> None:
+    """Nothing that was taken is lost by closing; what comes later is told to come again."""
+    ingest = open_ingest()
+    futures = [ingest.offer("spans", _spans(n), "udp") for n in range(1, 21)]
+    ingest.close()
+    with pytest.raises(Unavailable):
+        ingest.accept("spans", _spans(99))
+
+    assert all(future.done() for future in futures)
+    assert [1] * 20 == [_rows(store, n) for n in range(1, 21)]
+
+
+async def test_feed_delivers_and_tells_what_it_lost(open_ingest: Callable[..., Ingest]) -> None:
+    """A follower gets payloads as arrays; one that is too slow is told how many it missed."""
+    ingest = open_ingest()
+    with ingest.subscribe() as fast:
+        await asyncio.wrap_future(ingest.accept("logs", b'{"logs":[{"timestamp":1,"service":"a","message":"m"}]}'))
+        published = await asyncio.wait_for(anext(fast), TIMEOUT_S)
+    assert ("logs", b'[{"timestamp":1,"service":"a","message":"m"}]', 0) == published
+
+    with ingest.subscribe() as slow:
+        futures = [ingest.accept("spans", _spans(n)) for n in range(1, BACKLOG + 11)]
+        await asyncio.wait_for(asyncio.gather(*map(asyncio.wrap_future, futures)), TIMEOUT_S)
+        first = await asyncio.wait_for(anext(slow), TIMEOUT_S)
+    assert 10 == first.lost
+    assert json.loads(_spans(11)) == json.loads(first.payload)

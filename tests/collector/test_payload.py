@@ -1,0 +1,153 @@
+"""What a payload may hold: compared with Zipkin 3.5.1, case by case."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from clew.collector.payload import BadPayload, check, kind_of
+
+SPAN = {"traceId": "000000000000000a", "id": "000000000000000b"}
+
+
+def _check(**fields: Any) -> Any:
+    checked = check("spans", json.dumps([{**SPAN, **fields}]).encode())
+    return json.loads(b"[%b]" % checked.rows)[0]
+
+
+def test_common_payload_goes_on_as_it_came() -> None:
+    """The bytes of what Zipkin's clients send are not touched, only the brackets are gone."""
+    body = b' [ {"traceId":"a", "id":"b","tags":{"k":"v"},"unknown":[1]} , {"traceId":"a","id":"c"} ]\n'
+
+    checked = check("spans", body)
+
+    assert b'{"traceId":"a", "id":"b","tags":{"k":"v"},"unknown":[1]} , {"traceId":"a","id":"c"}' == checked.rows
+    assert 2 == checked.items
+
+
+def test_empty_array_is_fine() -> None:
+    """No spans are no error."""
+    assert 0 == check("spans", b" [ ] ").items
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"traceId": "000000000000000A"}, "span_traceId"),
+        ({"traceId": "a" * 33}, "span_traceId"),
+        ({"traceId": "0" * 32}, "span_traceId"),
+        ({"traceId": ""}, "span_traceId"),
+        ({"traceId": None}, "span_traceId"),
+        ({"traceId": "x\n\x1b[31m"}, "span_traceId"),
+        ({"id": "a" * 17}, "span_id"),
+        ({"id": "0x1"}, "span_id"),
+        ({"parentId": ""}, "span_parentId"),
+        ({"parentId": "-1"}, "span_parentId"),
+        ({"kind": "client"}, "span_kind"),
+        ({"kind": ["CLIENT"]}, "span_kind"),
+        ({"name": True}, "span_name"),
+        ({"name": "n" * 5000}, "span_name"),
+        ({"timestamp": "x"}, "span_timestamp"),
+        ({"timestamp": 1.5}, "span_timestamp"),
+        ({"timestamp": True}, "span_timestamp"),
+        ({"duration": 5.5}, "span_duration"),
+        ({"debug": "true"}, "span_debug"),
+        ({"tags": []}, "span_tags"),
+        ({"tags": {"a": None}}, "span_tags"),
+        ({"tags": {"a": {}}}, "span_tags"),
+        ({"tags": {str(n): "" for n in range(1_025)}}, "span_tags"),
+        ({"annotations": [None]}, "span_annotations"),
+        ({"annotations": [{"value": "x"}]}, "span_annotations"),
+        ({"localEndpoint": "x"}, "span_localEndpoint"),
+        ({"localEndpoint": {"port": 70_000}}, "span_localEndpoint"),
+        ({"binaryAnnotations": []}, "span_shape"),
+    ],
+)
+def test_bad_field_is_refused_with_index_and_reason(fields: dict[str, Any], reason: str) -> None:
+    """The second span is bad: the message names it and the field, and holds no control character."""
+    with pytest.raises(BadPayload) as refused:
+        check("spans", json.dumps([SPAN, {**SPAN, **fields}]).encode())
+
+    assert reason == refused.value.reason
+    assert str(refused.value).startswith("span 1")
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"foo",
+        b"{}",
+        b'[{"traceId":"a","id":"b"}',
+        b'[{"traceId":"a","id":"b"}] x',
+        b'[{"traceId":NaN}]',
+        b"[1" + b"," * 5,
+        b"\xef\xbb\xbf[]",
+        b"\xff",
+    ],
+)
+def test_what_is_no_array_is_malformed(body: bytes) -> None:
+    """Neither other JSON nor half of it nor something behind it passes."""
+    with pytest.raises(BadPayload) as refused:
+        check("spans", body)
+
+    assert "malformed" == refused.value.reason
+
+
+def test_deep_nesting_is_refused() -> None:
+    """A hundred thousand brackets end in a refusal, not in a crash."""
+    with pytest.raises(BadPayload) as refused:
+        check("spans", b'[{"traceId":"a","id":"b","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}]")
+
+    assert "nesting" == refused.value.reason
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"id": 12}, {"id": "12"}),
+        ({"name": 5}, {"name": "5"}),
+        ({"timestamp": "1472470996199000"}, {"timestamp": 1_472_470_996_199_000}),
+        ({"timestamp": 1.4724709961990e15}, {"timestamp": 1_472_470_996_199_000}),
+        ({"timestamp": 2**63}, {"timestamp": 2**63 - 1}),
+        ({"duration": "5"}, {"duration": 5}),
+        ({"tags": {"a": 1, "b": 1.5}}, {"tags": {"a": "1", "b": "1.5"}}),
+        ({"annotations": [{"timestamp": "5", "value": 7}]}, {"annotations": [{"timestamp": 5, "value": "7"}]}),
+        ({"localEndpoint": {"port": "80"}}, {"localEndpoint": {"port": 80}}),
+        ({"localEndpoint": {"port": -1}}, {"localEndpoint": {"port": 0}}),
+        ({"parentId": None, "tags": None}, {"parentId": None, "tags": None}),
+    ],
+)
+def test_what_zipkin_reads_leniently_is_read_so(fields: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Numbers in quotes, whole floats, numbers where text belongs: in plain form afterwards."""
+    assert {**SPAN, **expected} == _check(**fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [(b"a\x01b", "a\x01b"), (b"\\ud800", "?"), (b"\xff", "�"), (b"a\\u0000b", "a\x00b")]
+)
+def test_odd_characters_become_storable(name: bytes, expected: str) -> None:
+    """Raw control characters, lone surrogates and bad UTF-8 pass as in Zipkin, as characters that exist."""
+    checked = check("spans", b'[{"traceId":"a","id":"b","name":"%b"}]' % name)
+
+    assert expected == json.loads(checked.rows)["name"]
+
+
+def test_log_records_are_checked() -> None:
+    """Records lose their envelope; a bad id and a missing message are refused."""
+    good = check("logs", b'{"logs": [{"timestamp":1,"service":"a","message":"m","traceId":"a"}], "more": 1}')
+    assert b'{"timestamp":1,"service":"a","message":"m","traceId":"a"}' == good.rows
+
+    for bad, reason in ((b'"traceId":"X","message":""', "log_record_traceId"), (b'"level":"INFO"', "log_field")):
+        with pytest.raises(BadPayload) as refused:
+            check("logs", b'{"logs":[{"timestamp":1,"service":"a",%b}]}' % bad)
+        assert reason == refused.value.reason
+
+
+def test_kind_is_told_by_the_first_byte() -> None:
+    """An object is log records; anything else is taken for spans."""
+    assert ["logs", "spans", "spans"] == [kind_of(b' {"logs":[]}'), kind_of(b"[]"), kind_of(b"junk")]

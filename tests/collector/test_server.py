@@ -1,0 +1,136 @@
+"""`clew up` as a process: how it starts, what it says when it cannot, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from collector.collector_process import CollectorProcess, start, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SPAN = b'[{"traceId":"%x","id":"b","timestamp":1700000000000000,"duration":1,"name":"x"}]'
+
+
+def test_five_lines_say_what_listens_where(tmp_path: Path) -> None:
+    """And /health is 200 as soon as they are there."""
+    with CollectorProcess(tmp_path / "data", "--retain", "36h") as collector:
+        assert 5 == len([line for line in collector.lines if line.strip()])
+        text = "".join(collector.lines)
+        assert f"http://127.0.0.1:{collector.port}/" in text
+        assert f"127.0.0.1:{collector.udp_port}" in text
+        assert str(tmp_path / "data") in text
+        assert "36 hours" in text
+        assert 200 == collector.get("/health")[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_drains_and_exits_with_zero(tmp_path: Path, number: int) -> None:
+    """Datagrams that arrived just before are there after the restart, and stderr is silent."""
+    with CollectorProcess(tmp_path / "data") as collector:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for n in range(1, 51):
+                sender.sendto(SPAN % n, ("127.0.0.1", collector.udp_port))
+        assert 0 == collector.stop(number)
+        assert collector.process.stderr is not None
+        assert "" == collector.process.stderr.read()
+
+    with CollectorProcess(tmp_path / "data") as collector:
+        assert [1] * 50 == [len(collector.trace(f"{n:x}")) for n in range(1, 51)]
+
+
+def test_files_are_followed_over_a_kill(tmp_path: Path) -> None:
+    """Lines before and after a kill -9 are stored once each."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(SPAN % 1 + b"\n")
+    options = ("--tail", str(tmp_path / "*.jsonl"))
+    with CollectorProcess(tmp_path / "data", *options) as collector:
+        wait_until(lambda: len(collector.trace("1")) == 1)
+    with path.open("ab") as file:
+        file.write(SPAN % 2 + b"\n")
+    with CollectorProcess(tmp_path / "data", *options) as collector:
+        wait_until(lambda: len(collector.trace("2")) == 1)
+        assert 1 == collector.counter('spans_stored_total{source="tail"}')
+
+
+def test_live_tail_ends_with_the_collector(tmp_path: Path) -> None:
+    """An open event stream does not hold up the end."""
+    with (
+        CollectorProcess(tmp_path / "data") as collector,
+        socket.create_connection(("127.0.0.1", collector.port), timeout=30) as follower,
+    ):
+        follower.sendall(b"GET /api/v1/tail HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"200 OK" in follower.recv(1_000)
+        assert 0 == collector.stop()
+
+
+def test_taken_http_port_is_one_sentence(tmp_path: Path) -> None:
+    """Exit code 1, the address, what to do; no traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        _assert_refused(tmp_path / "data", ["--http", address], f"{address} is taken", "--http")
+
+
+def test_taken_udp_port_is_one_sentence(tmp_path: Path) -> None:
+    """As for HTTP."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        _assert_refused(tmp_path / "data", ["--udp", address], f"{address} is taken", "--udp")
+
+
+def test_second_collector_on_the_same_directory_is_refused(tmp_path: Path) -> None:
+    """The first one is not disturbed."""
+    with CollectorProcess(tmp_path / "data") as collector:
+        _assert_refused(tmp_path / "data", [], "in use by another collector", "--data-dir")
+        assert 200 == collector.get("/health")[0]
+
+
+def test_unusable_directory_is_one_sentence(tmp_path: Path) -> None:
+    """A file in its place, for example."""
+    (tmp_path / "data").write_text("")
+    _assert_refused(tmp_path / "data", [], "cannot be used", "--data-dir")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--http", "0.0.0.0:0"], "--token SECRET, or --insecure"),
+        (["--retain", "soon"], "retain = 'soon' (from --retain)"),
+        (["--config", "missing.toml"], "missing.toml"),
+    ],
+)
+def test_bad_settings_are_one_sentence(tmp_path: Path, options: list[str], said: str) -> None:
+    """Before anything is opened."""
+    _assert_refused(tmp_path / "data", options, said, "")
+    assert not (tmp_path / "data").exists()
+
+
+def _assert_refused(data_dir: Path, options: list[str], *said: str) -> None:
+    process = start(data_dir, *options)
+    out, err = process.communicate(timeout=60)
+    assert 1 == process.returncode
+    assert "Traceback" not in err
+    assert 1 == len(err.strip().splitlines())
+    assert [] == [text for text in said if text not in err]
+    assert "" == out
+
+
+def test_disk_bound_drops_the_oldest(tmp_path: Path) -> None:
+    """With --max-disk the rows shrink to it while the newest stay."""
+    with CollectorProcess(tmp_path / "data", "--max-disk", "2MB") as collector:
+        for batch in range(20):
+            tags = [{"noise": os.urandom(2_000).hex()} for _ in range(100)]  # 200 kB that do not compress
+            spans = [{"traceId": f"{batch + 1:x}", "id": f"{n + 1:x}", "tags": tag} for n, tag in enumerate(tags)]
+            assert 202 == collector.post("/api/v2/spans", json.dumps(spans).encode())[0]
+        assert collector.counter("disk_bytes") > 2_000_000
+        wait_until(lambda: collector.counter("disk_bytes") <= 2_000_000, 60)
+
+        assert collector.counter("retention_dropped_bytes_total") > 0
+        assert [0, 100] == [len(collector.trace("1")), len(collector.trace("14"))]
