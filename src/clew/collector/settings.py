@@ -66,7 +66,7 @@ class Settings:
     max_body: int = 16 << 20
     autocomplete_keys: tuple[str, ...] = ()
     strict_trace_id: bool = True
-    allowed_origins: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ("*",)
     token: str = ""
     insecure: bool = False
 
