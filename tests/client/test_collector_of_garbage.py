@@ -16,6 +16,7 @@ def test_garbage_collection_never_breaks_the_context(run_program: Callable[..., 
         from clew._context import current
 
         clew.configure(reporter="none")
+        others = [contextvars.ContextVar(f"other {number}") for number in range(6)]
 
         @clew.traced
         def steps(itself):
@@ -28,12 +29,20 @@ def test_garbage_collection_never_breaks_the_context(run_program: Callable[..., 
             next(itself[0])
 
         def work():
-            for number in range(3_000):
-                gc.set_threshold(5 + number % 50)
+            kept = []
+            for other in others:
+                other.set(1)
+            for number in range(10_000):
+                gc.set_threshold(1 + number // 50)
                 with clew.start_span("root"):
                     abandon()
+                    kept.append([])
+                    if len(kept) > 100 + number % 7:
+                        kept.clear()
                     with clew.start_span("child"):
-                        assert current in contextvars.copy_context(), number
+                        context = contextvars.copy_context()
+                        assert all(var in context for var in (*others, current)), number
+                        del context
 
-        contextvars.copy_context().run(work)
+        contextvars.Context().run(work)
     """)

@@ -78,6 +78,8 @@ def _file_options(url: str, query: str) -> dict[str, int]:
         found: dict[str, int] = {key: int(options.pop(key)) for key in ("max_bytes", "backups") if key in options}
     except ValueError:
         raise ValueError(f"reporter={url!r}: max_bytes and backups are whole numbers") from None
+    if found.get("max_bytes", 1) < 1 or found.get("backups", 0) < 0:
+        raise ValueError(f"reporter={url!r}: max_bytes is at least 1 and backups at least 0")
     if options:
         raise ValueError(f"reporter={url!r}: unknown option {sorted(options)[0]!r}; known: max_bytes, backups")
     return found

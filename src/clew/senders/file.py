@@ -32,7 +32,11 @@ class FileSender:
     def send(self, messages: list[bytes], kind: Kind = "spans") -> None:
         """Append one line per span, or one line of log records."""
         lines = b"\n".join(messages) + b"\n" if kind == "spans" else wire.join(messages, kind) + b"\n"
-        fd = self._lock_current_file(len(lines))
+        try:
+            fd = self._lock_current_file(len(lines))
+        except OSError:
+            self.close()  # a rotation that failed holds the lock
+            raise
         try:
             self._write(fd, lines)
         finally:

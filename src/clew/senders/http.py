@@ -28,7 +28,7 @@ class HttpSender:
         self._url = f"{parts.scheme}://{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
         self._secure = parts.scheme == "https"
         self._host = parts.hostname or ""
-        self._port = parts.port
+        self._port = parts.port or (443 if self._secure else 80)
         spans_path = parts.path if parts.path not in ("", "/") else wire.SPANS_PATH
         self._paths = {"spans": spans_path, "logs": spans_path.removesuffix(wire.SPANS_PATH) + wire.LOGS_PATH}
         self._headers = {"Content-Type": "application/json"}
@@ -68,13 +68,17 @@ class HttpSender:
     def _check(self, status: int, retry_after: str | None) -> None:
         if 200 <= status < 300:
             return
-        after_s = float(retry_after) if retry_after and retry_after.isdigit() else 0.0
+        after_s = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
         raise SendError(f"{self._url} answered {status}", status in _RETRY, min(after_s, _MAX_RETRY_AFTER_S))
 
     def _connect(self) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=_TIMEOUT_S)
-        connection.connect()
+        try:
+            connection.connect()
+        except OSError:
+            connection.close()  # a failed TLS handshake leaves the socket open
+            raise
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # headers and body are two writes
         self._connection = connection
         return connection

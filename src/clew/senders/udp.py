@@ -28,6 +28,7 @@ class UdpSender:
         self._host = host
         self._port = port
         self._socket: socket.socket | None = None
+        self._failures = 0
         local = host == "localhost" or host == "::1" or host.startswith("127.")
         self.max_message_bytes = _LOOPBACK_BYTES if local else _NETWORK_BYTES
 
@@ -41,9 +42,11 @@ class UdpSender:
             pending = connected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         except OSError as problem:
             self.close()
+            self._failures += 1
             raise SendError(f"{self._host}:{self._port}: {problem}", retry=problem.errno != errno.EMSGSIZE) from problem
         if pending:
             self.close()
+            self._failures += 1
             raise SendError(f"{self._host}:{self._port}: {errno.errorcode.get(pending, pending)}")
 
     def close(self) -> None:
@@ -53,7 +56,9 @@ class UdpSender:
             self._socket = None
 
     def _connect(self) -> socket.socket:
-        family, kind, protocol, _, address = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_DGRAM)[0]
+        # "localhost" may mean ::1 first although the collector listens on 127.0.0.1: after a failure take the next one.
+        found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_DGRAM)
+        family, kind, protocol, _, address = found[self._failures % len(found)]
         opened = socket.socket(family, kind, protocol)
         try:
             opened.settimeout(_TIMEOUT_S)
