@@ -46,6 +46,11 @@ class Feed:
         with self._lock:
             self._subscriptions = tuple(other for other in self._subscriptions if other is not subscription)
 
+    def close(self) -> None:
+        """End all followers."""
+        for subscription in self._subscriptions:
+            subscription.close()
+
     def publish(self, kind: Kind, rows: bytes) -> None:
         """Hand JSON objects, joined by commas, to every follower."""
         for subscription in self._subscriptions:

@@ -79,7 +79,7 @@ class Ingest:
         self._waiting_rows = self._waiting_bytes = self._waiting_answers = 0
         self._under_way: dict[bytes, Future[None]] = {}  # a payload sent again while its first copy is on the way
         self._closing = False
-        self._last = 0.0  # when the last group was taken, on the monotonic clock
+        self._last = 0.0  # when the last group was stored, on the monotonic clock
         self._retry_at, self._retry_s = 0.0, RETRY_S[0]
         metrics.gauge("waiting_bytes", lambda: self._waiting_bytes)
         metrics.gauge("spool_bytes", self._journal.pending_bytes)
@@ -119,6 +119,10 @@ class Ingest:
     def store_works(self) -> bool:
         """Whether the last insert came through; if not, payloads are being spooled."""
         return not self._spooled
+
+    def close_feed(self) -> None:
+        """End every follower's iteration: the collector is about to end. Any thread."""
+        self._feed.close()
 
     def subscribe(self) -> Subscription:
         """Follow what is stored from now on; to be called in a running event loop."""
@@ -184,6 +188,7 @@ class Ingest:
             try:
                 if items:
                     self._commit(items)
+                    self._last = time.monotonic()
                 if self._spooled and time.monotonic() >= self._retry_at:
                     self._replay()
             except Exception as error:  # noqa: BLE001 - the one thread must live on, and nobody may wait for ever
@@ -197,7 +202,6 @@ class Ingest:
                 self._changed.wait(wait_s if wait_s < threading.TIMEOUT_MAX else None)
             if not self._waiting:
                 return None if self._closing else []
-            self._last = time.monotonic()
             return self._take()
 
     def _wait_s(self) -> float:

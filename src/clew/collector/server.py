@@ -79,7 +79,7 @@ def serve(settings: Settings, announce: Callable[[list[str]], None]) -> None:
         stack.enter_context(_retention(store, settings.max_disk, ingest.metrics))
         app = build_app(store, ingest, settings)
         lines = _start_lines(settings, listening, udp)
-        _run(app, listening, lambda: announce(lines))
+        _run(app, listening, lambda: announce(lines), ingest.close_feed)
 
 
 def build_app(store: SpanStore, ingest: Ingest, settings: Settings) -> ASGIApp:
@@ -251,9 +251,10 @@ def _keep_under(store: SpanStore, max_disk: int, metrics: Metrics, ended: thread
 class _Server(uvicorn.Server):
     """uvicorn, except that it leaves the signals to us and tells when it answers."""
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None], stopping: Callable[[], None]) -> None:
         super().__init__(config)
         self._started = started
+        self._stopping = stopping
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -265,13 +266,14 @@ class _Server(uvicorn.Server):
     def _stop(self) -> None:
         self.force_exit = self.should_exit
         self.should_exit = True
+        self._stopping()  # event streams would never end by themselves
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._started()
 
 
-def _run(app: ASGIApp, listening: socket.socket, started: Callable[[], None]) -> None:
+def _run(app: ASGIApp, listening: socket.socket, started: Callable[[], None], stopping: Callable[[], None]) -> None:
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -282,7 +284,7 @@ def _run(app: ASGIApp, listening: socket.socket, started: Callable[[], None]) ->
         timeout_keep_alive=75,
         timeout_graceful_shutdown=DRAIN_S,
     )
-    server = _Server(config, started)
+    server = _Server(config, started, stopping)
     factory = config.get_loop_factory()
     loop = factory() if factory else asyncio.new_event_loop()
     try:
