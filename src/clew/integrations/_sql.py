@@ -19,19 +19,23 @@ from clew.wire import MAX_TAG_VALUE_CHARS, cut
 _MAX_SCANNED_CHARS: Final = 16_384  # a dump of a table need not be read to its end for 1,024 characters of a tag
 _MAX_KEPT_CHARS: Final = 4_096  # of a statement whose description is remembered
 
-_token: Final = re.compile(
-    r"""
-    (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z) | \#(?![>\-])[^\n]* )
-  | (?P<string>  (?:\b[bBeEnNuUxX]|\b_[A-Za-z0-9]+\s*)?'(?:[^'\\]|''|\\.)*(?:'|\Z) )
+# A nested comment, which only some databases know, is taken to hide all that follows.
+_GRAMMAR: Final = r"""
+    (?P<comment> --[^\n]* | /\*(?:(?!\*/|/\*).)*(?:\*/|/\*.*|\Z) | \#(?![>\-])[^\n]* )
+  | (?P<escaped> (?:\b[eE])'(?:[^'\\]|''|\\.)*(?:'|\Z) )
+  | (?P<string>  (?:\b[bBnNuUxX]|\b_[A-Za-z0-9]+\s*)?'(?:[^'{escape}]|''{escaped})*(?:'|\Z) )
   | (?P<dollar>  \$(?P<tag>[A-Za-z_]\w*|)\$ .*? (?:\$(?P=tag)\$|\Z) )
-  | (?P<name>    "(?:[^"]|"")*(?:"|\Z) | `(?:[^`]|``)*(?:`|\Z) | \[[A-Za-z_][^\]]*\] | [^\W\d][\w$]*(?:\#\w+)? )
+  | (?P<quoted>  "(?:[^"{escape}]|""{escaped})*(?:"|\Z) )
+  | (?P<name>    `(?:[^`]|``)*(?:`|\Z) | \[[A-Za-z_][^\]]*\] | [^\W\d][\w$]*(?:\#\w+)? )
   | (?P<holder>  [?:@$%]\(?[A-Za-z0-9_]+\)?s? | \?\d* | %s | :: )
   | (?P<number>  0[xX][0-9a-fA-F]+ | (?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)? )
   | (?P<space>   \s+ )
   | (?P<other>   . )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+"""
+_FLAGS: Final = re.VERBOSE | re.DOTALL
+_token: Final = re.compile(_GRAMMAR.replace("{escape}", "").replace("{escaped}", ""), _FLAGS)
+_token_with_escapes: Final = re.compile(_GRAMMAR.replace("{escape}", r"\\").replace("{escaped}", r"|\\."), _FLAGS)
+_VALUES: Final = frozenset({"string", "escaped", "dollar", "tag", "number"})
 _list: Final = re.compile(r"\(\s*\?(?:\s*,\s*\?)+\s*\)")
 _rows: Final = re.compile(r"(\(\?\))(?:\s*,\s*\(\?\))+")
 
@@ -50,6 +54,11 @@ _BEFORE_TABLE: Final = {
     "PRAGMA": frozenset({"PRAGMA"}),
     "CALL": frozenset({"CALL"}),
 }
+# What stands in double quotes is a name to the standard and a value to MySQL and, at times, SQLite. It is shown where
+# only a name can be: after one of these, or before a dot.
+_BEFORE_NAME: Final = frozenset(
+    {"FROM", "JOIN", "INTO", "UPDATE", "TABLE", "INDEX", "VIEW", "TRIGGER", "EXISTS", "ONLY", "ON", "AS", "BY", "."}
+)
 _SKIPPED: Final = frozenset(
     {"IF", "NOT", "EXISTS", "ONLY", "OR", "ROLLBACK", "ABORT", "REPLACE", "FAIL", "IGNORE", "LOW_PRIORITY", "TABLE"}
 )
@@ -62,27 +71,35 @@ class Statement(NamedTuple):
     text: str
 
 
-def describe(sql: object) -> Statement:
-    """Name and clean a statement; anything that is no text is named ``SQL``. Remembers the statements that recur."""
+def describe(sql: object, escapes: bool = False) -> Statement:
+    """Name and clean a statement; anything that is no text is named ``SQL``. Remembers the statements that recur.
+
+    ``escapes``: whether a backslash in a plain string escapes the next character, as in MySQL; by the standard it does
+    not. A wrong answer makes the end of a string unknown, so every database has to give its own.
+    """
     if not isinstance(sql, str):
         return Statement("SQL", "")
-    return _describe_kept(sql) if len(sql) <= _MAX_KEPT_CHARS else _describe(sql[:_MAX_SCANNED_CHARS])
+    if len(sql) <= _MAX_KEPT_CHARS:
+        return _describe_kept(sql, escapes)
+    return _describe(sql[:_MAX_SCANNED_CHARS], escapes)
 
 
-def _describe(sql: str) -> Statement:
+def _describe(sql: str, escapes: bool) -> Statement:
     words: list[str] = []  # names and punctuation, for the statement's name
     parts: list[str] = []
-    for match in _token.finditer(sql):
+    for match in (_token_with_escapes if escapes else _token).finditer(sql):
         kind, text = match.lastgroup, match[0]
+        if kind == "quoted" and not (sql[match.end() :][:1] == "." or (words and words[-1].upper() in _BEFORE_NAME)):
+            kind = "string"
         if kind == "comment" or kind == "space":
             if parts and parts[-1] != " ":
                 parts.append(" ")
-        elif kind == "string" or kind == "tag" or kind == "dollar" or kind == "number":
+        elif kind in _VALUES:
             parts.append("?")
+            words.append("?")
         else:
             parts.append(text)
-            if len(words) < 200:
-                words.append(text)
+            words.append(text)
     text = _rows.sub(r"\1", _list.sub("(?)", "".join(parts).strip()))
     return Statement(_name(words), cut(text, MAX_TAG_VALUE_CHARS))
 

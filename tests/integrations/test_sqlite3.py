@@ -1,0 +1,105 @@
+"""sqlite3 on real files and in memory."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+import clew
+from integrations.kit_common import without_times
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from clew.testing import MemorySender
+
+
+@pytest.fixture
+def db(clew_spans: MemorySender, tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    clew.instrument("sqlite3")
+    connection = sqlite3.connect(tmp_path / "shop.db")
+    connection.execute("CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT)")
+    clew_spans.clear()
+    yield connection
+    connection.close()
+    clew.uninstrument()
+
+
+def test_statement_becomes_one_span(db: sqlite3.Connection, clew_spans: MemorySender) -> None:
+    """A statement is a client span under the active one, without its values."""
+    with clew.start_span("work") as work:
+        rows = db.execute("SELECT name FROM items WHERE id = 7 AND name = ?", ("secret",)).fetchall()
+    assert [] == rows
+    assert {
+        "traceId": work.trace_id,
+        "parentId": work.span_id,
+        "kind": "CLIENT",
+        "name": "SELECT items",
+        "localEndpoint": {"serviceName": "test"},
+        "remoteEndpoint": {"serviceName": "sqlite"},
+        "tags": {"db.system": "sqlite", "db.statement": "SELECT name FROM items WHERE id = ? AND name = ?"},
+    } == without_times(clew_spans.spans()[0])
+
+
+def test_every_way_to_run_a_statement_is_seen(db: sqlite3.Connection, clew_spans: MemorySender) -> None:
+    """On the connection and on a cursor: execute, executemany, executescript; each once."""
+    for runs in (db, db.cursor()):
+        runs.execute("INSERT INTO items VALUES (NULL, 'x')")
+        runs.executemany("INSERT INTO items VALUES (NULL, ?)", [("y",), ("z",)])
+        runs.executescript("DELETE FROM items; VACUUM")
+    spans = clew_spans.spans()
+    assert ["INSERT items", "INSERT items", "DELETE items"] * 2 == [span["name"] for span in spans]
+    assert ["1", "2", None] * 2 == [span["tags"].get("db.rows") for span in spans]
+
+
+def test_cursor_is_the_application_s_to_iterate(db: sqlite3.Connection, clew_spans: MemorySender) -> None:
+    """execute returns the cursor itself, which goes on to be one."""
+    cursor = db.cursor()
+    assert cursor is cursor.execute(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n LIMIT 3"
+    )
+    assert [(1,), (2,), (3,)] == list(cursor)
+
+
+def test_failed_statement_is_an_error(db: sqlite3.Connection, clew_spans: MemorySender) -> None:
+    """The exception is on the span and reaches the caller."""
+    with pytest.raises(sqlite3.OperationalError, match="no such table: absent"):
+        db.execute("SELECT * FROM absent")
+    tags = clew_spans.spans()[0]["tags"]
+    assert ("no such table: absent", "sqlite3.OperationalError") == (tags["error"], tags["error.type"])
+
+
+def test_classes_of_the_application_keep_working(clew_spans: MemorySender) -> None:
+    """A connection and a cursor of the application's own are used, by place or by name, and traced once."""
+
+    class Cursor(sqlite3.Cursor):
+        def execute(self, *args: object) -> sqlite3.Cursor:
+            return super().execute(*args)  # type: ignore[arg-type]
+
+    class Connection(sqlite3.Connection):
+        def cursor(self) -> Cursor:  # type: ignore[override]
+            return super().cursor(Cursor)
+
+    clew.instrument("sqlite3")
+    for connection in (
+        sqlite3.connect(":memory:", 5.0, 0, "DEFERRED", True, Connection),
+        sqlite3.connect(":memory:", factory=Connection),
+    ):
+        assert isinstance(connection, Connection)
+        assert isinstance(connection.cursor(), Cursor)
+        assert [(1,)] == connection.execute("SELECT 1").fetchall()
+        connection.close()
+    clew.uninstrument()
+    assert ["SELECT", "SELECT"] == [span["name"] for span in clew_spans.spans()]
+
+
+def test_nothing_is_left_when_taken_out(clew_spans: MemorySender) -> None:
+    """After uninstrument a connection is of sqlite3's own type again."""
+    clew.instrument("sqlite3")
+    clew.uninstrument("sqlite3")
+    connection = sqlite3.connect(":memory:")
+    assert sqlite3.Connection is type(connection)
+    connection.close()
