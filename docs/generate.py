@@ -133,7 +133,8 @@ def command_line() -> str:
     parts = [CLI_HEAD.replace("LIBRARY_VERSION", version_of("click")).format(contents=contents)]
     for name in COMMANDS:
         command = cli.get_command(root, name)
-        assert command is not None
+        if command is None:
+            raise LookupError(f"the command {name} is listed and not there")
         context = click.Context(command, parent=root, info_name=name)
         parts.append(f"\n## clew {name}\n\n```text\n{click.unstyle(command.get_help(context)).strip()}\n```\n")
     return "".join(parts)

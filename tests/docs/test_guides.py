@@ -68,7 +68,9 @@ def test_answer_has_the_shape_shown(block: Block, collector: Running) -> None:
 def members(value: Any, path: str = "") -> set[str]:
     """Return the paths of all members; elements of an array share one."""
     if isinstance(value, dict):
-        return {f"{path}.{key}" for key in value}.union(*(members(item, f"{path}.{key}") for key, item in value.items()))
+        return {f"{path}.{key}" for key in value}.union(
+            *(members(item, f"{path}.{key}") for key, item in value.items())
+        )
     if isinstance(value, list):
         return set().union(*(members(item, f"{path}[]") for item in value))
     return set()
