@@ -269,9 +269,17 @@ function spanRow(trace, span, index, lines) {
       element("span", { class: "name" }, span.name || "(no name)"), ...notes),
     element("span", { class: "lane" },
       element("span", { class: "time", style: { left: `${left}%`, width: `max(2px, ${width}%)` } }),
-      element("span", { class: left + width > 80 ? "length before" : "length", style: left + width > 80
-        ? { right: `${100 - left}%` } : { left: `${left + width}%` } }, span.duration ? duration(span.duration) : "–")));
+      lengthLabel(span, left, width)));
   return element("div", { class: "row" }, button, details);
+}
+
+/** Say how long a span took: behind its bar, or before it, or, when the bar fills the lane, on it. */
+function lengthLabel(span, left, width) {
+  const text = span.duration ? duration(span.duration) : "–";
+  const right = left + width;
+  if (right <= 85) return element("span", { class: "length", style: { left: `${right}%` } }, text);
+  if (left >= 15) return element("span", { class: "length", style: { right: `${100 - left}%` } }, text);
+  return element("span", { class: "length on", style: { right: `${100 - right}%` } }, text);
 }
 
 function spanDetails(trace, span) {
@@ -332,7 +340,7 @@ function logRow(trace, record, place) {
   const jump = place ? element("button", { class: "link", onclick: () => revealSpan(place[1]) }, place[0].name || record.id) : null;
   return element("tr", { class: bad ? "failed" : level === "WARNING" || level === "WARN" ? "warned" : null },
     element("td", { class: "when", title: clock(record.timestamp, true) }, trace.timestamp ? signed(record.timestamp - trace.timestamp) : clock(record.timestamp)),
-    element("td", {}, element("span", { class: "chip", style: tint(record.service) }, record.service || "?")),
+    element("td", { class: "service" }, element("span", { class: "chip", style: tint(record.service) }, record.service || "?")),
     element("td", { class: "level" }, level),
     element("td", { class: "message" }, element("span", { class: "logger" }, record.logger ? `${record.logger} ` : ""), record.message || "",
       record.exception ? element("details", {}, element("summary", {}, "Traceback"), element("pre", {}, record.exception)) : null),

@@ -1,5 +1,6 @@
 -- One line for each trace that began in [since, until] (microseconds), newest first; see find_traces.sql for its shape.
--- A span that was reported in parts counts once. Without a root the earliest span stands for it.
+-- A span that was reported in parts counts once. Without a root the earliest span stands for it. What begins before the
+-- root has a clock that is behind, and does not make the trace longer.
 WITH parent_id IN (toFixedString('', 8), span_id) AS is_root,
      ({service:String} = '' OR local_service = {service:String}) AS here,
      mapContains(tags, 'error') AS failed
@@ -9,7 +10,7 @@ SELECT lower(hex(trace_id)) AS trace_id,
        argMin(local_service, (NOT is_root, timestamp)) AS root_service,
        argMin(name, (NOT is_root, timestamp)) AS root_name,
        max(is_root) AS has_root,
-       max(timestamp + duration) - minIf(timestamp, timestamp > 0) AS duration_us,
+       max(timestamp + duration) - started AS duration_us,
        uniqExact(span_id, shared) AS spans,
        uniqExactIf((span_id, shared), failed) AS errors,
        arraySort(groupUniqArrayIf(local_service, local_service != '')) AS services
