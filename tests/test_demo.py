@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,22 @@ def test_demo_runs_until_it_is_told_to_stop_and_leaves_nothing(tmp_path: Path, n
         assert 0 == child.wait(60), "".join(said)
     assert [line for line in said if line.startswith("Page:    http://127.0.0.1:")]
     assert [] == processes_of(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent is gone")
+def test_a_demo_that_is_killed_takes_its_processes_along(tmp_path: Path) -> None:
+    """Even SIGKILL, after which it cannot do anything any more."""
+    with subprocess.Popen(demo(tmp_path), stdout=subprocess.PIPE, text=True, env=clean_environment()) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line.startswith("  gateway"):  # the last one to be ready
+                break
+        assert len(processes_of(tmp_path)) > len(SERVICES)
+        child.kill()
+    deadline = time.monotonic() + 30
+    while processes_of(tmp_path):
+        assert time.monotonic() < deadline, processes_of(tmp_path)
+        time.sleep(0.1)
 
 
 def test_a_service_that_cannot_start_is_shown_with_its_last_words(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -20,7 +22,12 @@ if TYPE_CHECKING:
 
 STOP_S: Final = 10.0  # the collector drains its queue after SIGTERM; what still runs then is killed
 LAST_LINES: Final = 25
+PR_SET_PDEATHSIG: Final = 1  # <linux/prctl.h>
 POLL_S: Final = 0.05
+
+
+# Looked up before the fork: between fork and exec nothing may be loaded.
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 class StartError(Exception):
@@ -60,6 +67,7 @@ class Processes:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
         self._running.append(Process(name, child, output, health))
 
@@ -122,6 +130,12 @@ def is_free(port: int, kind: socket.SocketKind, host: str = "127.0.0.1") -> bool
         except OSError:
             return False
     return True
+
+
+def _end_with_parent() -> None:
+    """Have Linux send SIGTERM to this new process when its parent is gone, killed perhaps before it could clean up."""
+    if _prctl is not None:
+        _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _answers(url: str) -> bool:
