@@ -129,7 +129,7 @@ def configure(
     global _tracer
     name = _text("service", service, "") or _program_name()
     on = _boolean("enabled", enabled, True)
-    sender = _sender(reporter, _text("token", token, "") or None) if on else None
+    sender = _sender(reporter, _token(token)) if on else None
     size = int(_number("queue_size", queue_size, _DEFAULT_QUEUE_SIZE, least=1))
     interval = _number("flush_interval", flush_interval, _DEFAULT_FLUSH_INTERVAL_S, least=0.001)
     configured = Tracer(
@@ -366,6 +366,13 @@ def _text(name: str, given: object, default: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{name}={value!r} is not text")
     return value.strip()
+
+
+def _token(given: str | None) -> str | None:
+    token = _text("token", given, "")
+    if not (token.isascii() and token.isprintable()):
+        raise ValueError("token: only printable ASCII characters can go into an Authorization header")
+    return token or None
 
 
 def _number(name: str, given: float | None, default: float, least: float) -> float:

@@ -40,7 +40,7 @@ _FRAME_BYTES: Final = 16  # room for what wire.join puts around the objects of a
 _NOT_STARTED: Final = 0  # what stands in place of the queue's limit while nothing may be appended
 _CLOSED: Final = -1
 _NO_REPORTER: Final = -2
-_REASON_OF_STATE: Final = {_NOT_STARTED: "closed", _CLOSED: "closed", _NO_REPORTER: "no_reporter"}
+_REASON_OF_STATE: Final = {_CLOSED: "closed", _NO_REPORTER: "no_reporter"}
 _FIRST_RETRY_S: Final = 0.1
 _MAX_RETRY_S: Final = 5.0
 
@@ -89,11 +89,11 @@ class Channel:
         if self._free_until == _NOT_STARTED and self._reporter.start():
             self._open()
         length = len(self.queue)
-        if self._free_until <= 0 or length >= self._limit:
+        if self._free_until < 0 or length >= self._limit:
             self.drop(item, _REASON_OF_STATE.get(self._free_until, "queue_full"))
             return
         self.queue.append(item)
-        if length == self._free_until:
+        if length == self._free_until > 0:
             self._reporter.wake()
 
     def _open(self) -> None:
@@ -218,7 +218,7 @@ class Reporter:
     # On the application's threads.
 
     def start(self) -> bool:
-        """Start the thread, once. False where the system has no thread to give, as in a process that is ending."""
+        """Start the thread, once. False where the system has none to give, as at exit: then ``shutdown`` delivers."""
         with self.lock:
             if self._started:
                 return True
@@ -271,11 +271,20 @@ class Reporter:
         self._closing = True
         self.wake()
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is None:
+            self._deliver_without_thread()
+        elif thread is not threading.current_thread():
             thread.join(timeout)
         for channel in self._channels():
             channel.abandon()
         return not any(channel.dropped["send_failed"] or channel.in_flight for channel in self._channels())
+
+    def _deliver_without_thread(self) -> None:
+        """Send what is queued here and now, each message tried once: 3.12 starts no thread in an exit handler."""
+        if self.sender is not None and self._queued():
+            for channel in self._channels():
+                self._drain(channel, self.sender)
+            self.sender.close()
 
     def after_fork_in_child(self) -> None:
         """Begin anew: the parent's thread is not here, its lock may be held for ever, its spans are the parent's."""
