@@ -21,7 +21,7 @@ from command_line import Running, clean_environment, run_clew
 from documents import REPOSITORY, Block, blocks, read
 
 GUIDES = ("docs/client.md", "docs/collector.md")
-EXAMPLES = [block for guide in GUIDES for block in blocks(guide, "python")]
+EXAMPLES = [block for guide in GUIDES for block in blocks(guide, "python") if block.mark != "example: uvicorn"]
 ANSWERS = [block for block in blocks("docs/collector.md", "json") if block.mark.startswith("answer: ")]
 
 

@@ -1,4 +1,4 @@
-"""The README's three examples, as a newcomer runs them: real servers, a real collector, the command line."""
+"""The README's three examples, as a newcomer runs them, and the guides' recipes for servers: all of it real."""
 
 from __future__ import annotations
 
@@ -80,6 +80,19 @@ def test_flask_example_under_gunicorn_is_one_trace_with_sql(collector: Running, 
     written = (tmp_path / "shelf.log").read_text(encoding="utf-8").splitlines()
     (line,) = [line for line in written if trace_id in line and "GET /books/7" in line]
     assert f"[{trace_id}:{spans[0]['id']}] INFO gunicorn.access: " in line
+
+
+def test_uvicorn_recipe_shows_the_trace_id(tmp_path: Path) -> None:
+    """With the format of the recipe, uvicorn's access log names the trace that the response quotes."""
+    (port,) = free_ports(1)
+    text = example("docs/client.md", "uvicorn").replace("uvicorn.run(app,", f"uvicorn.run(app, port={port},")
+    (tmp_path / "greeter.py").write_text(text, encoding="utf-8")
+    url = f"http://127.0.0.1:{port}/openapi.json"
+    with Processes(tmp_path) as processes:
+        processes.start("greeter", [sys.executable, "greeter.py"], environment(CLEW_REPORTER="none"), tmp_path, url)
+        processes.wait_ready(START_S)
+        _, trace_id = ask(url)
+    assert f"[{trace_id}] 127.0.0.1:" in (tmp_path / "greeter.log").read_text(encoding="utf-8")
 
 
 def test_spans_example_prints_no_context_and_no_loss(tmp_path: Path) -> None:
