@@ -49,7 +49,7 @@ class _Known(NamedTuple):
 _KNOWN: Final = (
     _Known(("asgi", "starlette", "fastapi"), _Integration("asgi", "starlette.applications")),
     _Known(("flask",), _Integration("flask", "flask")),
-    _Known(("aiohttp",), _Integration("aiohttp", "aiohttp.web", "aiohttp")),
+    _Known(("aiohttp",), _Integration("aiohttp", "aiohttp")),
     _Known(("httpx",), _Integration("httpx", "httpx")),
     _Known(("requests",), _Integration("requests", "requests")),
     _Known(("sqlite3",), _Integration("sqlite3", "sqlite3")),

@@ -6,7 +6,9 @@ whichever task sends. The request's span is found on the request itself (``scope
 the line is written; the 500 that uvicorn answers itself gets its header here. Installed by ``clew.instrument()`` and by
 every middleware of this package; makes no span.
 
-Tested with uvicorn 0.54 (h11, httptools), gunicorn 27.0, werkzeug 3.1, hypercorn 0.17.
+gunicorn's own ASGI worker (``-k asgi``) does not say for which request it writes: its access lines carry no id.
+
+Tested with uvicorn 0.54 (h11, httptools), gunicorn 27.0 (sync, gthread), werkzeug 3.1.
 """
 
 from __future__ import annotations
