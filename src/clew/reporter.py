@@ -231,7 +231,8 @@ class Reporter:
                 self._thread.start()
             except RuntimeError as problem:
                 self._started, self._thread = False, None
-                self.note_error(f"no thread for the reporter: {problem}")
+                if threading.main_thread().is_alive():  # not at exit
+                    self.note_error(f"no thread for the reporter: {problem}")
                 return False
         return True
 
