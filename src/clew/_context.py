@@ -68,12 +68,16 @@ class Trace:
     ) -> None:
         self.trace_id = trace_id
         self.sampled = sampled
-        self.report = report  # where a finished span goes
+        self.report = report if sampled else _ignore  # where a finished span goes
         self.epoch_offset_ns = epoch_offset_ns
         self.tracestate = tracestate  # W3C, passed through as it came
         self.debug = debug  # B3's debug flag: sampled, and the collector should not drop it either
         self.random = random  # W3C level 2: the right-most 7 bytes of the trace id are random
         self.dropped = 0  # spans of this trace that were dropped here and not yet told to the collector
+
+
+def _ignore(span: Span) -> None:
+    """Report nothing of a trace that is not sampled."""
 
 
 class Node:

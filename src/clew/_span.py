@@ -36,7 +36,7 @@ class Span(Node):
     ``start_ns`` is a reading of the monotonic clock, ``duration_ns`` is negative until the span is finished.
     """
 
-    __slots__ = ("annotations", "duration_ns", "kind", "name", "previous", "remote", "shared", "start_ns", "tags")
+    __slots__ = ("annotations", "duration_ns", "kind", "name", "previous", "remote", "start_ns", "tags")
 
     def __init__(
         self,
@@ -100,16 +100,13 @@ class Span(Node):
             return
         if error is not None and not isinstance(error, _HOW_GENERATORS_END):
             self.set_error(error)
-        duration = _context.ticks_ns() - self.start_ns
-        self.duration_ns = duration if duration > 0 else 0
+        self.duration_ns = _context.ticks_ns() - self.start_ns
         if current.get() is self:
             current.set(self.previous)
         else:
             self._leave_out_of_order()
         self.previous = None  # a chain of finished spans must not keep all its ancestors in memory
-        trace = self.trace
-        if trace.sampled:
-            trace.report(self)
+        self.trace.report(self)
 
     def __enter__(self: Self) -> Self:
         return self
