@@ -232,6 +232,7 @@ async def test_span_of_an_abandoned_async_generator_is_reported(sender: Recordin
 async def test_finished_spans_of_a_rescheduling_loop_are_let_go(sender: RecordingSender):
     """A timer that starts itself again inside its own span keeps one span alive, not all of them."""
     held = asyncio.get_running_loop().create_future()
+    before = _living_spans()
 
     def tick(left: int) -> None:
         span = clew.start_span("tick")
@@ -239,7 +240,7 @@ async def test_finished_spans_of_a_rescheduling_loop_are_let_go(sender: Recordin
             asyncio.get_running_loop().call_soon(tick, left - 1)
         else:
             clew.flush()
-            held.set_result(_living_spans())
+            held.set_result(_living_spans() - before)
         span.finish()
 
     tick(2_000)
@@ -257,13 +258,14 @@ async def test_unfinished_spans_of_a_rescheduling_loop_are_bounded():
     """Spans that nobody finishes do not pile up behind the active one."""
     clew.configure(reporter="none")
     held = asyncio.get_running_loop().create_future()
+    before = _living_spans()
 
     def tick(left: int) -> None:
         clew.start_span("never finished")
         if left:
             asyncio.get_running_loop().call_soon(tick, left - 1)
         else:
-            held.set_result(_living_spans())  # now, while the last one's context lives
+            held.set_result(_living_spans() - before)  # now, while the last one's context lives
 
     tick(20_000)
     assert 8_000 > await held  # 1,000, and those of the time until the next look: 256 on average
