@@ -40,7 +40,7 @@ class Results:
     """What the rounds gave: samples by (row, library), import figures by library, what went wrong."""
 
     samples: dict[tuple[str, str], list[dict[str, float]]] = field(default_factory=dict)
-    imports: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    imports: dict[str, list[tuple[float, int, float]]] = field(default_factory=dict)  # ms, packages, floor
     problems: dict[str, str] = field(default_factory=dict)
     adapted: list[str] = field(default_factory=list)  # what was changed so that the core compiles
     rounds: int = 0
@@ -111,9 +111,9 @@ def _worker(row: str, library: str, how: list[str], addresses: dict[str, str]) -
         return subprocess.CompletedProcess(command, 1, "", f"took more than {_WORKER_TIMEOUT_S} s")
 
 
-def _import(library: str) -> tuple[float, int]:
+def _import(library: str) -> tuple[float, int, float]:
     script = ROOT / "benchmarks" / "imports.py"
     command = [str(PYTHON), str(script), IMPORT_STATEMENTS[library]]
     done = subprocess.run(command, env=environ(), capture_output=True, text=True, check=True)
-    spent_ms, modules = done.stdout.split()
-    return float(spent_ms), int(modules)
+    spent_ms, packages, floor_us = done.stdout.split()
+    return float(spent_ms), int(packages), float(floor_us)

@@ -17,6 +17,9 @@ from benchmarks.environment import ROOT, environ
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _START_S = 60
+PARTS = ("python", "insert", "engine", "merges")
+# Threads by the names that the kernel knows. The engine renames a thread that calls it: the one that inserts.
+_PART_OF = {"clew": "python", "Unknown": "insert", "MergeMutate": "merges"}
 
 
 class Collector:
@@ -32,6 +35,16 @@ class Collector:
         """Return the CPU seconds it has used, user and system, all threads."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def parts_s(self) -> dict[str, float]:
+        """Return the CPU seconds by kind of thread: ``insert``, ``merges``, ``engine`` or ``python``."""
+        found = dict.fromkeys(PARTS, 0.0)
+        for task in Path(f"/proc/{self._process.pid}/task").iterdir():
+            with contextlib.suppress(OSError):  # it may have ended
+                name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
+                fields = rest.split()
+                found[_PART_OF.get(name, "engine")] += (int(fields[11]) + int(fields[12])) / _TICKS
+        return found
 
     def memory_mb(self) -> tuple[float, float]:
         """Return resident memory in MB: now, and at its highest."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks import budgets, client, collector
 from benchmarks.budgets import CLIENT, NAMES, Budget
+from benchmarks.process import PARTS
 
 _HEAD = """# Benchmarks
 
@@ -144,10 +145,13 @@ def _all_samples(results: client.Results) -> str:
 def _import_table(results: client.Results) -> str:
     rows = []
     for library, samples in results.imports.items():
-        spent = median(spent for spent, _ in samples)
-        met = ("yes" if spent <= budgets.IMPORT_MS and not samples[0][1] else "**no**") if library == "clew" else ""
-        rows.append([f"`{client.IMPORT_STATEMENTS[library]}`", f"{spent:.1f}", str(samples[0][1]), met])
-    heads = ["import", "ms of CPU over the bare interpreter", "third-party packages", "budget met (≤ 15 ms, none)"]
+        spent = median(spent for spent, _, _ in samples)
+        at_floor = median(spent / floor for spent, _, floor in samples)
+        packages = samples[0][1]
+        met = ("yes" if at_floor <= budgets.IMPORT_MS and not packages else "**no**") if library == "clew" else ""
+        rows.append([f"`{client.IMPORT_STATEMENTS[library]}`", f"{spent:.1f}", f"{at_floor:.1f}", str(packages), met])
+    heads = ["import", "ms of CPU over the bare interpreter", "the same at floor 1.0", "third-party packages"]
+    heads.append("budget met (≤ 15 ms, none)")
     return "### Import\n\n" + _table(heads, rows)
 
 
@@ -224,12 +228,27 @@ def _ingest_table(results: collector.Results) -> str:
         cost = [f"{way.cpu_us:.1f}", f"{way.all_us:.1f}", f"{way.floor_us:.2f}"]
         rates = [f"{1e6 / max(way.cpu_us, 0.1):,.0f}", f"{1e6 * way.floor_us / max(way.cpu_us, 0.1):,.0f}"]
         rows.append([way.name, *counts, *cost, *rates, waits])
+    heads_of_parts = ["where the CPU goes, µs a span", "Python: HTTP, check", "the thread that inserts"]
+    heads_of_parts += ["the engine's others", "merges", "spans an insert"]
+    split = [
+        [
+            way.name,
+            *(f"{way.parts_us.get(part, 0.0):.1f}" for part in PARTS),
+            f"{way.stored / max(way.inserts, 1):,.0f}",
+        ]
+        for way in results.ingest
+    ]
+    why = (
+        "An insert costs the engine tens of milliseconds of CPU even for a few spans (it parses, runs the views and "
+        "writes a part into each of three tables), so what a span costs is decided by how many share an insert. "
+        "Clients that wait for an answer with one request each never make a larger group than all of them together.\n"
+    )
     sizes = (
         f"A span takes {results.table_bytes:.1f} bytes in the tables after merges (indexes included), of "
         f"{results.json_bytes:.0f} as JSON; {results.disk_bytes:.1f} bytes in the whole data directory, with parts "
         "that merges have replaced (they go after a minute), the engine's own files and the journal.\n"
     )
-    return "### Ingest\n\n" + _table(heads, rows) + "\n" + sizes
+    return "### Ingest\n\n" + _table(heads, rows) + "\n" + _table(heads_of_parts, split) + "\n" + why + "\n" + sizes
 
 
 def _question_table(results: collector.Results) -> str:

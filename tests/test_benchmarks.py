@@ -86,7 +86,7 @@ def test_spans_are_whole_traces_and_the_same_each_time():
 
 def test_document_says_what_was_hit_and_what_was_missed():
     """The report is made of results alone, and marks each budget."""
-    clients = client.Results(rounds=1, imports={"clew": [(9.0, 0)]}, problems={"ddtrace asgi": "broken"})
+    clients = client.Results(rounds=1, imports={"clew": [(18.0, 0, 1.5)]}, problems={"ddtrace asgi": "broken"})
     clients.samples = {("span", "clew"): [SAMPLE], ("asgi", "clew"): [{**SAMPLE, "ratio": 9.0}]}
     ways = [collector.Ingest("HTTP, 100", 1_000, 1_000, 0.5, 4.0, 5.0, 1.0, 3.0, 9.0)]
     answers = [
@@ -100,6 +100,7 @@ def test_document_says_what_was_hit_and_what_was_missed():
 
     assert ["asgi"] == [row for row in report.missed(clients) if (row, "clew") in clients.samples]
     assert f"| {budgets.CLIENT[0].title} | ≤ 2.2 × floor; compiled ≤ 1.0 | 2.00 (2.00) |" in text
+    assert "| `import clew` | 18.0 | 12.0 | 0 | yes |" in text
     assert "### Missed: ASGI request, server span (9.00 × floor, budget 8)" in text
     assert "| `wire.py:1 f` | 2 | 50% |" in text
     assert "| spans a core-second over HTTP, best way, at floor 1.0 | ≥ 150,000 | 250,000 | yes |" in text
