@@ -434,7 +434,7 @@ import sys
 {patch if when == "before import" else ""}
 import clew
 {patch if when == "after import" else ""}
-clew.configure(service="test", reporter=sys.argv[1], flush_interval=0.01)
+clew.configure(service="test", reporter=sys.argv[1], flush_interval=1.0)
 {patch if when == "after configure" else ""}
 import time
 import gevent
@@ -457,8 +457,8 @@ def ticker():
 ticking = gevent.spawn(ticker)
 gevent.joinall([gevent.spawn(request, number) for number in range(50)], raise_error=True)
 before = len(ticks)
-gevent.sleep(0.3)
-assert len(ticks) - before > 20, len(ticks) - before
+gevent.sleep(0.5)
+assert len(ticks) - before > 5, len(ticks) - before  # a reporter that blocks the loop for its interval leaves one
 ticking.kill()
 assert clew.flush(10.0)
 assert clew.stats()["reported"] == 300, clew.stats()
