@@ -29,10 +29,10 @@ HEADERS: Final = frozenset((*_X_HEADERS, *_W3C_HEADERS, *_B3_HEADERS, "b3"))
 _TRUE: Final = frozenset(("1", "true", "d"))
 _FALSE: Final = frozenset(("0", "false"))
 
-_LOWER_HEX: Final = frozenset("0123456789abcdef")
 _FLAG_SAMPLED: Final = 0x01
 _FLAG_RANDOM: Final = 0x02
-_V00_CHARS: Final = 55  # 2 version + 32 trace id + 16 parent id + 2 flags + 3 dashes
+# Version, trace id, parent id, flags and, in later versions, more; white space around as in RFC 9110 section 5.5.
+_traceparent: Final = re.compile(r"[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?[ \t]*")
 _MAX_TRACESTATE_MEMBERS: Final = 32
 _MAX_TRACESTATE_CHARS: Final = 32 * (256 + 1 + 256 + 1)  # all members at their longest; a bound for hostile input
 _TRACESTATE_KEY: Final = r"(?:[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13}|[a-z0-9][a-z0-9_*/-]{0,255})"
@@ -58,54 +58,51 @@ def extract(headers: Mapping[str, str], order: Sequence[str]) -> Remote | None:
     None where no format yields a valid trace id or at least a sampling decision. A header that came more than once is
     expected joined by commas, as WSGI servers and RFC 9110 section 5.3 do; ids so joined are invalid.
     """
+    if not headers:
+        return None
     decision = None
     for name in order:
         found = _EXTRACTORS[name](headers)
         if found is None:
             continue
         if found.trace_id is not None:
-            return _with_tracestate(found, headers)
+            return _with_state(found, headers) if "traceparent" in headers else found
         if decision is None:
             decision = found
     return decision
 
 
-def _with_tracestate(found: Remote, headers: Mapping[str, str]) -> Remote:
-    """Keep W3C's state with the trace that it belongs to, whichever format was preferred."""
-    if "traceparent" not in headers:
-        return found
+def _with_state(found: Remote, headers: Mapping[str, str]) -> Remote:
+    """Keep W3C's flags and state with the trace that they belong to, whichever format was preferred."""
     w3c = _extract_w3c(headers)
     if w3c is None or w3c.trace_id != found.trace_id:
         return found
     sampled = w3c.sampled if found.sampled is None else found.sampled
-    return found._replace(sampled=sampled, random=w3c.random, tracestate=parse_tracestate(headers.get("tracestate")))
+    state = parse_tracestate(headers["tracestate"]) if "tracestate" in headers else ""
+    return Remote(found.trace_id, found.span_id, found.parent_id, sampled, found.debug, w3c.random, state)
 
 
 def _extract_x(headers: Mapping[str, str]) -> Remote | None:
-    sampled = _parse_sampled(headers.get("x-sampled"))
-    trace_id = parse_trace_id(_strip(headers.get("x-trace-id")))
+    sampled = _parse_sampled(headers["x-sampled"]) if "x-sampled" in headers else None
+    trace_id = parse_trace_id(_strip(headers["x-trace-id"])) if "x-trace-id" in headers else None
     if trace_id is None:
         return None if sampled is None else Remote(None, sampled=sampled)
-    span_id = parse_span_id(_strip(headers.get("x-span-id")))
-    parent_id = parse_span_id(_strip(headers.get("x-parent-id"))) if span_id else None
+    span_id = parse_span_id(_strip(headers["x-span-id"])) if "x-span-id" in headers else None
+    parent_id = parse_span_id(_strip(headers["x-parent-id"])) if span_id and "x-parent-id" in headers else None
     return Remote(trace_id, span_id, parent_id, sampled)
 
 
 def _extract_w3c(headers: Mapping[str, str]) -> Remote | None:
-    text = _strip(headers.get("traceparent"))
-    if text is None or len(text) < _V00_CHARS:
+    match = _traceparent.fullmatch(headers["traceparent"]) if "traceparent" in headers else None
+    if match is None:
         return None
-    version, trace_id, span_id, flags = text[:2], text[3:35], text[36:52], text[53:55]
-    if text[2] != "-" or text[35] != "-" or text[52] != "-" or version == "ff":
+    version, trace_id, span_id, flags, more = match.groups()
+    if version == "ff" or (more and version == "00"):  # only a later version may have more fields
         return None
-    if not _LOWER_HEX.issuperset(version + trace_id + span_id + flags):
+    if not trace_id.strip("0") or not span_id.strip("0"):
         return None
-    if len(text) > _V00_CHARS and (version == "00" or text[_V00_CHARS] != "-"):
-        return None  # only a later version may have more fields
-    if parse_trace_id(trace_id) is None or parse_span_id(span_id) is None:
-        return None  # all zero
     bits = int(flags, 16)
-    return Remote(trace_id, span_id, None, bool(bits & _FLAG_SAMPLED), False, bool(bits & _FLAG_RANDOM))
+    return Remote(trace_id, span_id, None, bits & _FLAG_SAMPLED != 0, False, bits & _FLAG_RANDOM != 0)
 
 
 def _extract_b3(headers: Mapping[str, str]) -> Remote | None:
