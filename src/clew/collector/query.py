@@ -92,10 +92,7 @@ class Query:
 
     def trace(self, trace_id: str, limit: int = MAX_SPANS) -> list[Span]:
         """Return the spans of a trace by its normalised id, as reported, in time order; [] if there is none."""
-        if not self._strict:
-            return next(iter(self._fetch([trace_id], limit)), [])
-        rows = self._store.select("read_trace", {"trace_id": trace_id.zfill(32), "limit": limit})
-        return without_duplicates(map(_span, rows))
+        return next(iter(self._fetch([trace_id], limit)), [])
 
     def traces(self, trace_ids: Sequence[str]) -> list[list[Span]]:
         """Return the traces that there are of these normalised ids, in the order of the ids.
@@ -116,9 +113,9 @@ class Query:
     def find(self, question: Question) -> list[list[Span]]:
         """Return the newest traces that answer the question, newest first."""
         limit = min(question.limit, MAX_TRACES)
-        conditions = _conditions(question)
-        rows = self._search("find_traces", question.since, question.until, limit, conditions | {"strict": self._strict})
-        return self.traces([_short_id(row["trace_id"]) for row in rows])
+        conditions = _conditions(question, self._strict)
+        rows = self._search("find_traces", question.since, question.until, limit, conditions)
+        return self.traces([_short_id(row["id"].zfill(32)) for row in rows])
 
     def recent(self, question: RecentQuestion) -> list[dict[str, Any]]:
         """Return a summary of each of the newest traces, newest first, as JSON-ready objects."""
@@ -150,8 +147,11 @@ class Query:
 
     def logs_of_trace(self, trace_id: str, service: str, levels: Sequence[str], limit: int) -> list[dict[str, Any]]:
         """Return the log records of a trace by its normalised id, in time order, as they travel on the wire."""
-        parameters = {"trace_id": trace_id.zfill(32), "service": service, "levels": list(levels), "limit": limit}
-        return list(map(_record, self._store.select("read_logs", parameters)))
+        trace_id = trace_id.zfill(32)
+        parameters = {"trace_id": trace_id, "service": service, "levels": list(levels), "limit": limit}
+        if not (buckets := self._buckets([trace_id])):
+            return []
+        return list(map(_record, self._store.select("read_logs", parameters | {"buckets": buckets})))
 
     def recent_logs(
         self, since: int, until: int, service: str, levels: Sequence[str], limit: int
@@ -193,11 +193,20 @@ class Query:
     def _fetch(self, trace_ids: Sequence[str], limit: int = MAX_SPANS) -> list[list[Span]]:
         """Return the traces that there are, in the order of the ids."""
         grouped: dict[str, list[Span]] = {self._key(trace_id): [] for trace_id in trace_ids}
-        statement = "read_traces" if self._strict else "read_traces_loose"
-        ids = [trace_id.zfill(32) if self._strict else trace_id for trace_id in grouped]
-        for span in map(_span, self._store.select(statement, {"trace_ids": ids, "limit": limit})):
+        for span in sorted(map(_span, self._read_spans(list(grouped), limit)), key=_report_order):
             grouped[self._key(span.trace_id)].append(span)
         return [without_duplicates(spans) for spans in grouped.values() if spans]
+
+    def _read_spans(self, keys: list[str], limit: int) -> list[dict[str, Any]]:
+        if not self._strict:
+            return self._store.select("read_traces_loose", {"trace_ids": keys, "limit": limit})
+        ids = [key.zfill(32) for key in keys]
+        if not (buckets := self._buckets(ids)):
+            return []
+        return self._store.select("read_traces", {"trace_ids": ids, "buckets": buckets, "limit": limit})
+
+    def _buckets(self, ids: list[str]) -> list[int]:
+        return [row["bucket"] for row in self._store.select("trace_buckets", {"trace_ids": ids})]
 
     def _key(self, trace_id: str) -> str:
         """Return what makes a trace: its id, or the lower half of it."""
@@ -227,35 +236,47 @@ def _window(since: int, until: int) -> dict[str, int]:
     }
 
 
-def _conditions(question: Question) -> dict[str, Any]:
+def _conditions(question: Question, strict: bool) -> dict[str, Any]:
+    """Return the parameters of ``find_traces.sql``: the lead, and what else is to be judged."""
+    found, rest = _lead(question)
     return {
+        "strict": strict,
+        "loose": not strict,
         "service": question.service,
-        "remote": question.remote,
-        "name": question.name,
-        "min_duration": question.min_duration,
-        "max_duration": question.max_duration or _MAX_TIME_US,
-        "keys": [key for key, _ in question.terms],
-        "values": [value for _, value in question.terms],
-    } | _lead(question)
+        "any_service": not question.service,
+        "remote": rest.remote,
+        "name": rest.name,
+        "min_duration": rest.min_duration,
+        "max_duration": rest.max_duration or _MAX_TIME_US,
+        "keys": [key for key, _ in rest.terms],
+        "values": [value for _, value in rest.terms],
+        **found,
+    }
 
 
-def _lead(question: Question) -> dict[str, Any]:
-    """Choose the condition that finds candidates: the one that is likely to be rarest and cheapest to look for."""
-    lead: dict[str, Any] = dict.fromkeys(("lead_name", "lead_remote", "lead_key", "lead_value", "lead_word"), "")
-    lead["lead_min"] = 0
-    pairs = [(key, value) for key, value in question.terms if value]
-    words = [key for key, value in question.terms if key and not value]
+def _lead(question: Question) -> tuple[dict[str, Any], Question]:
+    """Choose the condition that finds candidates: the one that is likely to be rarest and cheapest to look for.
+
+    Return its parameters, and the question without it.
+    """
+    pairs = [term for term in question.terms if term[1]]
+    words = [term for term in question.terms if term[0] and not term[1]]
     if pairs:
-        lead["lead_key"], lead["lead_value"] = max(pairs, key=lambda pair: len(pair[1]))
-    elif words:
-        lead["lead_word"] = max(words, key=len)
-    elif question.name:
-        lead["lead_name"] = question.name
-    elif question.remote:
-        lead["lead_remote"] = question.remote
-    else:
-        lead["lead_min"] = question.min_duration
-    return lead
+        term = max(pairs, key=lambda pair: len(pair[1]))
+        return {"lead_key": term[0], "lead_value": term[1]}, _without(question, term)
+    if words:
+        term = max(words, key=lambda word: len(word[0]))
+        return {"lead_word": term[0]}, _without(question, term)
+    if question.name:
+        return {"lead_name": question.name}, question._replace(name="")
+    if question.remote:
+        return {"lead_remote": question.remote}, question._replace(remote="")
+    duration = {"lead_min": question.min_duration, "lead_max": question.max_duration or _MAX_TIME_US}
+    return duration, question._replace(min_duration=0)
+
+
+def _without(question: Question, term: tuple[str, str]) -> Question:
+    return question._replace(terms=tuple(other for other in question.terms if other != term))
 
 
 def _short_id(trace_id: str) -> str:
@@ -283,6 +304,11 @@ def _span(row: dict[str, Any]) -> Span:
     )
 
 
+def _report_order(span: Span) -> tuple[bool, int, str]:
+    """In time order, spans without a time last."""
+    return not span.timestamp, span.timestamp, span.id
+
+
 def _endpoint(row: dict[str, Any], side: str) -> Endpoint | None:
     return make_endpoint(row[f"{side}_service"], row[f"{side}_ipv4"], row[f"{side}_ipv6"], row[f"{side}_port"])
 
@@ -296,15 +322,15 @@ def _record(row: dict[str, Any]) -> dict[str, Any]:
 
 def _summary(row: dict[str, Any]) -> dict[str, Any]:
     return {
-        "traceId": _short_id(row["trace_id"]),
-        "service": row["root_service"],
-        "name": row["root_name"],
+        "traceId": _short_id(row["id"]),
+        "service": row["root"][0],
+        "name": row["root"][1],
         "hasRoot": bool(row["has_root"]),
         "timestamp": row["started"],
         "durationUs": row["duration_us"],
         "spans": row["spans"],
         "errors": row["errors"],
-        "services": row["services"],
+        "services": sorted(filter(None, row["services"])),
     }
 
 

@@ -10,13 +10,16 @@ process at any moment, for the page cache is the kernel's. It does not wait for 
 off), so a power cut may lose the last seconds.
 
 Statements lie in ``sql/``, one a file. In them ``$SPAN`` and ``$LOG`` stand for the columns of a row as
-:mod:`clew.collector.store.columns` reads them; everything that comes from outside is a bound ``{name:Type}``.
+:mod:`clew.collector.store.columns` reads them; everything that comes from outside is a bound ``{name:Type}``. A part in
+``[[name: ...]]`` is there only when the parameter of that name is given and not empty: the engine would fold an unused
+condition away, too, but takes milliseconds to think about each.
 """
 
 from __future__ import annotations
 
 import functools
 import queue
+import re
 from contextlib import contextmanager
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
@@ -113,7 +116,7 @@ class ClickHouseStore:
 
     def select(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """See :class:`~clew.collector.store.SpanStore`. Waits for a free handle when all are busy."""
-        sql = read_statement(statement)
+        sql = read_statement(statement, frozenset(name for name, value in (parameters or {}).items() if value))
         with self._reader() as client, _translated():
             return list(client.query(sql, parameters=dict(parameters or {})).named_results())
 
@@ -186,6 +189,8 @@ class ClickHouseStore:
             self._writer.command(_read("schema_tag_values_view").replace("$KEYS", ", ".join(map(_literal, keys))))
 
 
+_OPTIONAL: Final = re.compile(r"\[\[(\w+): (.*?)\]\]", re.DOTALL)
+
 # In the order of creation: a view after the tables it joins.
 _SCHEMA: Final = {
     "schema_spans": columns.declared(columns.SPANS),
@@ -203,10 +208,10 @@ _SCHEMA: Final = {
 }
 
 
-@functools.cache
-def read_statement(name: str) -> str:
-    """Return the read statement ``sql/<name>.sql`` with ``$SPAN`` and ``$LOG`` filled in."""
-    sql = _read(name)
+@functools.lru_cache(maxsize=1_024)
+def read_statement(name: str, given: frozenset[str] = frozenset()) -> str:
+    """Return the read statement ``sql/<name>.sql`` with its placeholders filled in, for these parameters given."""
+    sql = _OPTIONAL.sub(lambda part: part[2] if part[1] in given else "", _read(name))
     return sql.replace("$SPAN", columns.selected(columns.SPANS)).replace("$LOG", columns.selected(columns.LOGS))
 
 

@@ -3,7 +3,7 @@ SELECT $LOG
 FROM logs
 WHERE intDiv(timestamp, 600000000) BETWEEN intDiv({since:UInt64}, 600000000) AND intDiv({until:UInt64}, 600000000)
   AND timestamp BETWEEN {since:UInt64} AND {until:UInt64}
-  AND ({service:String} = '' OR service = {service:String})
-  AND (empty({levels:Array(String)}) OR level IN {levels:Array(String)})
+  [[service: AND service = {service:String}]]
+  [[levels: AND level IN {levels:Array(String)}]]
 ORDER BY timestamp DESC
 LIMIT {limit:UInt64}

@@ -2,6 +2,5 @@
 -- this looks through the column of ids: only for collectors told not to be strict about ids.
 SELECT $SPAN
 FROM spans
-WHERE substring(trace_id, 9) IN (SELECT unhex(arrayJoin({trace_ids:Array(String)})))
-ORDER BY timestamp = 0, timestamp, span_id
+WHERE substring(trace_id, 9) IN arrayMap(id -> unhex(id), {trace_ids:Array(String)})
 LIMIT {limit:UInt64}
