@@ -88,7 +88,7 @@ def encode_span(span: Span, service: str) -> bytes:
     try:
         name = _kept_quotes[span.name]
     except (KeyError, TypeError):  # new, or not text and not even hashable
-        name = _quote_name(span.name)
+        name = _quote_short(span.name, MAX_NAME_CHARS)
     text = (
         f'{{"traceId":"{trace.trace_id}","id":"{span.span_id}{parent}"{kind},'
         f'"name":{name},"timestamp":{start_ns // 1_000},'
@@ -167,7 +167,7 @@ def _tags(tags: dict[str, str]) -> str:
         tags = _first_tags(tags)
     text = ""
     for key, value in tags.items():  # faster here than join() with a comprehension: two or three tags are usual
-        text += f",{_kept_quotes.get(key) or _quote_key(key)}:{_quote(value)}"
+        text += f",{_kept_quotes.get(key) or _quote_short(key, MAX_TAG_KEY_CHARS)}:{_quote(value)}"
     return f',"tags":{{{text[1:]}}}'
 
 
@@ -211,19 +211,11 @@ def _port(port: object) -> int:
     return number if 0 < number < 65_536 else 0
 
 
-def _quote_name(name: str) -> str:
-    if type(name) is not str:  # an application may hand in anything
-        return _quote(cut(str(name), MAX_NAME_CHARS))
-    return _keep(name, _quote(cut(name, MAX_NAME_CHARS)))
-
-
-def _quote_key(key: str) -> str:
-    if type(key) is not str:  # the application's dict may hold anything
-        return _quote(cut(str(key), MAX_TAG_KEY_CHARS))
-    return _keep(key, _quote(cut(key, MAX_TAG_KEY_CHARS)))
-
-
-def _keep(text: str, quoted: str) -> str:
-    if len(_kept_quotes) < _MAX_KEPT_QUOTES and len(text) <= MAX_TAG_KEY_CHARS:
+def _quote_short(text: str, limit: int) -> str:
+    """Quote a name or a tag's key, cut to ``limit``; the usual ones are kept quoted."""
+    if type(text) is not str:  # an application may hand in anything
+        return _quote(cut(str(text), limit))
+    quoted = _quote(cut(text, limit))
+    if len(text) <= MAX_TAG_KEY_CHARS and len(_kept_quotes) < _MAX_KEPT_QUOTES:
         _kept_quotes[text] = quoted
     return quoted
