@@ -79,7 +79,8 @@ def _with_state(found: Remote, headers: Mapping[str, str]) -> Remote:
         return found
     sampled = w3c.sampled if found.sampled is None else found.sampled
     state = parse_tracestate(headers["tracestate"]) if "tracestate" in headers else ""
-    return Remote(found.trace_id, found.span_id, found.parent_id, sampled, found.debug, w3c.random, state)
+    span_id = found.span_id or w3c.span_id  # a gateway may add X-Trace-ID alone
+    return Remote(found.trace_id, span_id, found.parent_id, sampled, found.debug, w3c.random, state)
 
 
 def _extract_x(headers: Mapping[str, str]) -> Remote | None:

@@ -495,3 +495,9 @@ def test_hostile_headers_begin_a_new_trace(headers: dict[str, str], sender: Reco
         assert span.parent_id is None
     clew.flush()
     assert 1 == len(sender.spans)
+
+
+def test_trace_id_alone_takes_its_parent_from_the_traceparent_of_that_trace():
+    """A gateway that adds X-Trace-ID, and no more, does not cut the trace in two."""
+    headers = {"x-trace-id": T, "traceparent": f"00-{T}-{S}-01"}
+    assert Remote(T, S, None, True) == extract(headers, ALL)

@@ -15,7 +15,7 @@ from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
 import click
 
-from clew.cli._text import visible
+from clew.cli._text import visible, visible_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,8 @@ class CommandError(click.ClickException):
 
         from clew.cli._terminal import console
 
-        console(stderr=True).print(Text.assemble(("clew: ", "bold red"), visible(self.message)), soft_wrap=True)
+        text = "\n".join(visible_lines(self.message))
+        console(stderr=True).print(Text.assemble(("clew: ", "bold red"), text), soft_wrap=True)
 
 
 class NotFoundError(CommandError):
@@ -119,6 +120,7 @@ class Collector:
             reason = str(json.loads(reason)["error"])  # clew's own form; Zipkin's is plain text
         except (ValueError, KeyError, TypeError):
             pass
+        reason = visible(reason)  # on one line
         if refused.code == 404:
             return NotFoundError(f"{self.url} does not have that ({reason or 'not found'}).")
         return CommandError(f"{self.url} answered {refused.code}: {reason or refused.reason}.")

@@ -115,8 +115,8 @@ def _data(data_dir: Path | None) -> Iterator[Path]:
 def _set_stage(processes: Processes, data: Path, http: str | None, udp: str | None) -> Stage:
     """Start everything and return when all of it answers."""
     *ports, spare_http, spare_udp = free_ports(len(_shop.SERVICES) + 2)
-    http = http or f"127.0.0.1:{USUAL_HTTP if is_free(USUAL_HTTP, socket.SOCK_STREAM) else spare_http}"
-    udp = udp or f"127.0.0.1:{USUAL_UDP if is_free(USUAL_UDP, socket.SOCK_DGRAM) else spare_udp}"
+    http = _address(http, USUAL_HTTP if is_free(USUAL_HTTP, socket.SOCK_STREAM) else spare_http, spare_http)
+    udp = _address(udp, USUAL_UDP if is_free(USUAL_UDP, socket.SOCK_DGRAM) else spare_udp, spare_udp)
     shop = _shop.services(ports, udp, http, data)
     collector = Collector(f"http://{http}")
     _say("Starting the collector and five services ...")
@@ -132,6 +132,14 @@ def _set_stage(processes: Processes, data: Path, http: str | None, udp: str | No
         how = service.reporter.partition("://")[0]
         _say(f"  {service.name:<9} {service.url}   spans by {how}")
     return Stage(processes, shop[-1], collector)
+
+
+def _address(given: str | None, default_port: int, spare_port: int) -> str:
+    """Return where to listen; port 0 is a free one, which the services must know before the collector has it."""
+    if given is None:
+        return f"127.0.0.1:{default_port}"
+    host, _, port = given.rpartition(":")
+    return f"{host}:{spare_port}" if port == "0" else given
 
 
 def _environment() -> dict[str, str]:
