@@ -69,8 +69,13 @@ def machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "date": time.strftime("%Y-%m-%d"),
-        "load": f"{os.getloadavg()[0]:.1f} when the run began",
+        "load": f"{load():.1f} when the run began",
     }
+
+
+def load() -> float:
+    """Return how many processes wanted a core, on average of the last minute."""
+    return os.getloadavg()[0]
 
 
 def versions(python: Path, names: tuple[str, ...] = SHOWN + _SHOWN_ALSO) -> dict[str, str]:

@@ -210,7 +210,7 @@ def _at_least(what: str, limit: float, value: float) -> list[str]:
 
 
 def _at_most(what: str, limit: float, value: float, unit: str) -> list[str]:
-    return [what, f"≤ {limit:,.0f}{unit}", f"{value:,.1f}{unit}", "yes" if value <= limit else "**no**"]
+    return [what, f"≤ {limit:,.0f}{unit}", f"{value:,.2f}{unit}", "yes" if value <= limit else "**no**"]
 
 
 def _ingest_table(results: collector.Results) -> str:

@@ -30,6 +30,7 @@ def main(arguments: list[str]) -> None:
         profiles = {row: client.profile(row) for row in report.missed(clients)}
     if options.only != "client":
         collectors = collector.run(options.quick)
+    machine["load"] = f"{machine['load']}, {environment.load():.1f} when it ended"
     text = report.write(machine, _versions(), clients, profiles, collectors, how)
     print(text)
     if options.write or not (options.quick or options.only):

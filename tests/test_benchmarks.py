@@ -104,5 +104,5 @@ def test_document_says_what_was_hit_and_what_was_missed():
     assert "### Missed: ASGI request, server span (9.00 × floor, budget 8)" in text
     assert "| `wire.py:1 f` | 2 | 50% |" in text
     assert "| spans a core-second over HTTP, best way, at floor 1.0 | ≥ 150,000 | 250,000 | yes |" in text
-    assert "| a trace by id, p99 | ≤ 20 ms | 30.0 ms | **no** |" in text
+    assert "| a trace by id, p99 | ≤ 20 ms | 30.00 ms | **no** |" in text
     assert "- ddtrace asgi: broken" in text
