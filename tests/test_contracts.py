@@ -67,6 +67,7 @@ IMPORTS = {
 CLIENT_MODULES = {
     "clew",
     "clew._context",
+    "clew._options",
     "clew._propagation",
     "clew._sampler",
     "clew._span",

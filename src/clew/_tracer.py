@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from clew import _context, _propagation
+from clew import _context, _options, _propagation
 from clew._context import Node, Trace, TraceContext, current, new_span_id, new_trace_id, parse_span_id, parse_trace_id
 from clew._sampler import Sampler, parse_sampler
 from clew._span import Span, to_tag, to_text
 from clew.reporter import Reporter
-from clew.senders import DEFAULT_REPORTER, Sender, parse_reporter
 from clew.wire import KINDS, MAX_TAG_VALUE_CHARS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from clew.senders import Sender
 
 _DEFAULT_QUEUE_SIZE: Final = 10_000  # spans; about 1 kB each while queued
 _DEFAULT_FLUSH_INTERVAL_S: Final = 0.5
@@ -127,21 +127,21 @@ def configure(
     - ``enabled``: no: nothing is patched, sampled or reported; headers and log lines still carry ids. Default yes.
     """
     global _tracer
-    name = _text("service", service, "") or _program_name()
-    on = _boolean("enabled", enabled, True)
-    sender = _sender(reporter, _token(token)) if on else None
-    size = int(_number("queue_size", queue_size, _DEFAULT_QUEUE_SIZE, least=1))
-    interval = _number("flush_interval", flush_interval, _DEFAULT_FLUSH_INTERVAL_S, least=0.001)
+    name = _options.read_text("service", service, "") or _options.program_name()
+    on = _options.read_boolean("enabled", enabled, True)
+    sender = _options.read_sender(reporter, _options.read_token(token)) if on else None
+    size = int(_options.read_number("queue_size", queue_size, _DEFAULT_QUEUE_SIZE, least=1))
+    interval = _options.read_number("flush_interval", flush_interval, _DEFAULT_FLUSH_INTERVAL_S, least=0.001)
     configured = Tracer(
         name,
         Reporter(sender, name, size, interval),
-        _option("sampler", sampler, "always") if on else "never",
-        _formats("propagate", propagate, _DEFAULT_PROPAGATE),
-        _formats("extract", extract, _DEFAULT_EXTRACT),
-        _default_tags(tags),
-        _boolean("logs", logs, False),
+        _options.read_option("sampler", sampler, "always") if on else "never",
+        _options.read_formats("propagate", propagate, _DEFAULT_PROPAGATE),
+        _options.read_formats("extract", extract, _DEFAULT_EXTRACT),
+        _own_tags(_options.read_tags(tags)),
+        _options.read_boolean("logs", logs, False),
         on,
-        _number("exit_timeout", exit_timeout, _DEFAULT_EXIT_TIMEOUT_S, least=0.0),
+        _options.read_number("exit_timeout", exit_timeout, _DEFAULT_EXIT_TIMEOUT_S, least=0.0),
     )
     shutdown()
     replaced, _tracer = _tracer, configured
@@ -350,96 +350,3 @@ def _hook_process() -> None:
 # At import, because hooks run in the order of registration: an application's own may finish a span in the child.
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=lambda: _tracer.after_fork_in_child())
-
-
-# Options.
-
-
-def _option(name: str, given: Any, default: Any) -> Any:
-    if given is not None:
-        return given
-    return os.environ.get(f"CLEW_{name.upper()}", "").strip() or default
-
-
-def _text(name: str, given: object, default: str) -> str:
-    value = _option(name, given, default)
-    if not isinstance(value, str):
-        raise ValueError(f"{name}={value!r} is not text")
-    return value.strip()
-
-
-def _token(given: str | None) -> str | None:
-    token = _text("token", given, "")
-    if not (token.isascii() and token.isprintable()):
-        raise ValueError("token: only printable ASCII characters can go into an Authorization header")
-    return token or None
-
-
-def _number(name: str, given: float | None, default: float, least: float) -> float:
-    value = _option(name, given, default)
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if not least <= number < 1e9:
-        raise ValueError(f"{name}={value!r} is not a number of at least {least:g}")
-    return number
-
-
-_WORDS: Final = {
-    "1": True,
-    "true": True,
-    "yes": True,
-    "on": True,
-    "0": False,
-    "false": False,
-    "no": False,
-    "off": False,
-}
-
-
-def _boolean(name: str, given: bool | None, default: bool) -> bool:
-    value = _option(name, given, default)
-    known = _WORDS.get(str(value).lower())
-    if known is None:
-        raise ValueError(f"{name}={value!r} is neither yes nor no (1/0, true/false, on/off)")
-    return known
-
-
-def _formats(name: str, given: str | Sequence[str] | None, default: str) -> tuple[str, ...]:
-    value = _option(name, given, default)
-    names = value.split(",") if isinstance(value, str) else value
-    formats = tuple(str(part).strip().lower() for part in names)
-    unknown = [part for part in formats if part not in _propagation.FORMATS]
-    if unknown or not formats:
-        raise ValueError(f"{name}={value!r}: known formats are {', '.join(_propagation.FORMATS)}")
-    return formats
-
-
-def _default_tags(given: Mapping[str, str] | str | None) -> dict[str, str]:
-    value = _option("tags", given, {})
-    if not isinstance(value, str):
-        return _own_tags(value)
-    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-    if any(not equals or not key.strip() for key, equals, _ in pairs):
-        raise ValueError(f'tags={value!r} is not of the form "key=value,key=value"')
-    return _own_tags({key.strip(): text.strip() for key, _, text in pairs})
-
-
-def _sender(given: str | Sender | None, token: str | None) -> Sender | None:
-    value = _option("reporter", given, DEFAULT_REPORTER)
-    if isinstance(value, str):
-        return parse_reporter(value, token)
-    if not (callable(getattr(value, "send", None)) and isinstance(getattr(value, "max_message_bytes", None), int)):
-        raise ValueError(f"reporter={value!r} is neither a URL nor a sender: send(), close(), max_message_bytes")
-    return value  # type: ignore[no-any-return]
-
-
-def _program_name() -> str:
-    """Name the program as its user knows it: the module of ``python -m``, else the script's file name."""
-    main = sys.modules.get("__main__")
-    spec = getattr(main, "__spec__", None)
-    if spec is not None and spec.name:
-        return str(spec.name.removesuffix(".__main__"))
-    name = os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else ""
-    return name.removesuffix(".py") if name not in ("", "-c", "-m") else "python"
