@@ -79,7 +79,7 @@ def _spans(rng: random.Random, trace: str, at: int, number: int, ids: list[str],
     spans = [_span(trace, ids[0], "", "SERVER", way[0], "", at, lasts, rng, person, number, failed)]
     for hop in range(1, HOPS):
         client, server = ids[2 * hop - 1], ids[2 * hop]
-        at += rng.randrange(200, 4_000)
+        at += rng.randrange(500, 4_000)  # after the server span that it is a child of, which begins at + 300
         lasts = lasts * 4 // 5
         caller, callee = way[hop - 1], way[hop]
         bad = failed and hop < 3

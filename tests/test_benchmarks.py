@@ -81,6 +81,8 @@ def test_spans_are_whole_traces_and_the_same_each_time():
         assert [None] == [
             s.get("parentId") for s in spans[number * 12 : number * 12 + 12] if s.get("parentId") not in ids
         ]
+    begun = {span["id"]: span["timestamp"] for span in spans}
+    assert [] == [span for span in spans if span["timestamp"] < begun.get(span.get("parentId"), 0)]
     assert {span["localEndpoint"]["serviceName"] for span in spans} <= set(SERVICES)
 
 
