@@ -141,6 +141,15 @@ CASES = [
         {("web", "app", 1, 1)},
     ),
     Case(
+        "error_of_the_client_is_not_its_consumers",
+        [
+            make("a", None, "CLIENT", "cache", "db", error=True),
+            make("b", "a", "CONSUMER", "db", "cache"),
+            make("c", "a", "CLIENT", None, "db"),
+        ],
+        {("cache", "db", 2, 1)},
+    ),
+    Case(
         "servers_name_wins_over_what_the_client_calls_it",
         [make("a", None, "CLIENT", "client", "other"), make("b", "a", "SERVER", "server")],
         {("client", "server", 1, 0)},

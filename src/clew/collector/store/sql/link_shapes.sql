@@ -22,7 +22,8 @@ FROM (
       service,
       if(s.8 = '', 0, cityHash64(s.8)),
       if(up > 0, services[up], 0),
-      s.9 OR (up > 0 AND up = parent AND kinds[up] = kind.1 AND services[up] != 0 AND failed[up])),
+      s.9 OR (up > 0 AND up = parent AND kinds[up] = kind.1 AND services[up] != 0 AND failed[up]
+              AND s.4 NOT IN ('PRODUCER', 'CONSUMER'))),
       spans, services, kinds, places, parents, above) AS seen,  -- (kind, service, remote service, service above, failed)
     arrayConcat(
       arrayMap(s -> (s.4, s.2, 0), arrayFilter(s -> s.1 = kind.1 AND s.2 != 0 AND s.4 != s.2, seen)),
