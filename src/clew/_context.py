@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import gc
 import os
-import random
 import sys
 import time
 from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+try:
+    from _random import Random  # what the module random is made of, without the 3 ms of importing it
+except ImportError:  # not CPython
+    from random import Random  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from clew._span import Span
@@ -25,7 +29,7 @@ _DASHES: Final = (8, 13, 18, 23)  # of a UUID's text form, RFC 9562 section 4
 
 # Span ids need spread and speed, not secrecy: a Mersenne Twister of our own, seeded by the system, is ten times faster
 # than os.urandom and, unlike the module-level functions, untouched by an application's random.seed().
-_random = random.Random()
+_random = Random()
 random_bits: Callable[[int], int] = _random.getrandbits
 
 # Durations come from the monotonic clock; only a trace's first span asks for the time of day. Both in nanoseconds.

@@ -66,7 +66,7 @@ def extract(headers: Mapping[str, str], order: Sequence[str]) -> Remote | None:
         if found is None:
             continue
         if found.trace_id is not None:
-            return _with_state(found, headers) if "traceparent" in headers else found
+            return _with_state(found, headers) if "traceparent" in headers and name != "w3c" else found
         if decision is None:
             decision = found
     return decision
@@ -78,12 +78,13 @@ def _with_state(found: Remote, headers: Mapping[str, str]) -> Remote:
     if w3c is None or w3c.trace_id != found.trace_id:
         return found
     sampled = w3c.sampled if found.sampled is None else found.sampled
-    state = parse_tracestate(headers["tracestate"]) if "tracestate" in headers else ""
     span_id = found.span_id or w3c.span_id  # a gateway may add X-Trace-ID alone
-    return Remote(found.trace_id, span_id, found.parent_id, sampled, found.debug, w3c.random, state)
+    return Remote(found.trace_id, span_id, found.parent_id, sampled, found.debug, w3c.random, w3c.tracestate)
 
 
 def _extract_x(headers: Mapping[str, str]) -> Remote | None:
+    if "x-trace-id" not in headers and "x-sampled" not in headers:
+        return None
     sampled = _parse_sampled(headers["x-sampled"]) if "x-sampled" in headers else None
     trace_id = parse_trace_id(_strip(headers["x-trace-id"])) if "x-trace-id" in headers else None
     if trace_id is None:
@@ -103,7 +104,8 @@ def _extract_w3c(headers: Mapping[str, str]) -> Remote | None:
     if not trace_id.strip("0") or not span_id.strip("0"):
         return None
     bits = int(flags, 16)
-    return Remote(trace_id, span_id, None, bits & _FLAG_SAMPLED != 0, False, bits & _FLAG_RANDOM != 0)
+    state = parse_tracestate(headers["tracestate"]) if "tracestate" in headers else ""
+    return Remote(trace_id, span_id, None, bits & _FLAG_SAMPLED != 0, False, bits & _FLAG_RANDOM != 0, state)
 
 
 def _extract_b3(headers: Mapping[str, str]) -> Remote | None:

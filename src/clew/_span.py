@@ -14,7 +14,7 @@ from clew.wire import MAX_ANNOTATIONS, MAX_STACK_CHARS, MAX_TAG_VALUE_CHARS, cut
 
 Self = TypeVar("Self", bound="Span")  # typing.Self came with 3.11
 
-_UNFINISHED: Final = -1
+UNFINISHED: Final = -1
 _HOW_GENERATORS_END: Final = (GeneratorExit, StopIteration, StopAsyncIteration)
 _MAX_STACK_FRAMES: Final = 50  # enough for the way through a web framework; a recursion error has a thousand
 
@@ -57,7 +57,7 @@ class Span(Node):
         self.annotations: list[tuple[int, str]] | None = None
         self.remote: Endpoint | None = None
         self.previous = previous  # what is active again when this span ends
-        self.duration_ns = _UNFINISHED
+        self.duration_ns = UNFINISHED
         self.start_ns = _context.ticks_ns()
 
     def tag(self, key: str, value: object) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from clew import _context, _options, _propagation
 from clew._context import Node, Trace, TraceContext, current, new_span_id, new_trace_id, parse_span_id, parse_trace_id
 from clew._sampler import Sampler, parse_sampler
-from clew._span import Span, to_tag, to_text
+from clew._span import UNFINISHED, Span, to_tag, to_text
 from clew.reporter import Reporter
 from clew.wire import KINDS, MAX_TAG_VALUE_CHARS
 
@@ -85,6 +85,8 @@ class Tracer:
         self.report = self.reporter.spans.put
         self._sampler = parse_sampler(self._sampler_option)  # a rate's lock may be held for ever
 
+
+_new_span: Final = Span.__new__
 
 _tracer = Tracer("-", Reporter(None, "-", 1, 1.0))  # until configure(): traces are followed, nothing is reported
 _hooked = False  # the process-wide hooks cannot be taken back, so they are installed once
@@ -173,8 +175,19 @@ def start_span(name: str, kind: str | None = None, tags: Mapping[str, object] | 
         bits = _context.random_bits(64)
         if bits < _SELDOM:
             bits = _bound_unfinished(previous, bits)
-        span_id = bits.to_bytes(8, "big").hex()  # new_span_id() without the call
-        span = Span(previous.trace, span_id, previous.span_id, name, kind, own, previous)
+        # Span.__init__ and new_span_id() without their calls, a twelfth of what a span costs.
+        span = _new_span(Span)
+        span.trace = previous.trace
+        span.span_id = bits.to_bytes(8, "big").hex()
+        span.parent_id = previous.span_id
+        span.name = name
+        span.kind = kind
+        span.tags = own
+        span.annotations = None
+        span.remote = None
+        span.previous = previous
+        span.duration_ns = UNFINISHED
+        span.start_ns = _context.ticks_ns()
     current.set(span)
     return span
 

@@ -82,7 +82,7 @@ async def _trace(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> No
     span = _http.start_server(method, scope["path"], _trace_headers(scope["headers"]))
     previous = span.previous
     scope[SPAN] = span
-    exchange: _Exchange = _Response(scope, span, send) if kind == "http" else _Connection(scope, span, send)
+    exchange = _Response(scope, span, send) if kind == "http" else _Connection(scope, span, send)
     error = None
     try:
         await app(scope, receive, exchange.send)
@@ -106,17 +106,16 @@ class _Exchange:
         self._send = send
         self._status = 0
 
-    async def send(self, message: Message) -> None:
-        raise NotImplementedError
-
     def finish(self, error: BaseException | None) -> None:
         """End the span, once, and leave what is active as it is: the application may go on after its response."""
         span = self._span
         if span.duration_ns >= 0:
             return
         active = current.get()
-        _http.set_route(span, _route(self._scope))
-        client = self._scope.get("client")
+        scope = self._scope
+        if "route" in scope or "endpoint" in scope:
+            _http.set_route(span, _route(scope))
+        client = scope.get("client")
         if client:
             span.set_remote(None, *_address(client))
         _http.finish_server(span, self._status, error)
@@ -131,15 +130,19 @@ class _Response(_Exchange):
 
     __slots__ = ()
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
+        """Send on, by a coroutine of our own only where something follows: each costs as much as the work in it."""
         kind = message["type"]
         if kind == "http.response.start":
             self._status = message["status"]
-            await self._send(_with_trace_id(message, self._span))
-            return
-        await self._send(message)
+            return self._send(_with_trace_id(message, self._span))
         if kind == "http.response.body" and not message.get("more_body") and self._status < 500:
-            self.finish(None)
+            return self._send_last(message)
+        return self._send(message)
+
+    async def _send_last(self, message: Message) -> None:
+        await self._send(message)
+        self.finish(None)
 
 
 class _Connection(_Exchange):

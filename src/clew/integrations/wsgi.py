@@ -54,9 +54,10 @@ def trace(
     exchange = exchange_type(environ, span, start_response)
     try:
         body = app(environ, exchange.start_response)
-        if exchange.is_complete(body):
-            exchange.finish(None)
-        return body if _needs_no_step(body, environ) else _Body(body, exchange)
+        if not exchange.is_complete(body):
+            return _Body(body, exchange)
+        exchange.finish(None)
+        return body if _needs_no_step(body, environ) else _CompleteBody(body, span)
     except BaseException as error:
         exchange.finish(error)
         raise
@@ -103,6 +104,29 @@ class Exchange:
         port = environ.get("REMOTE_PORT", "")
         span.set_remote(None, environ.get("REMOTE_ADDR"), int(port) if str(port).isdecimal() else None)
         _http.finish_server(span, self._status, error)
+
+
+class _CompleteBody:
+    """A body that needs no more of the application, but perhaps its ``close()``, which runs in the trace."""
+
+    __slots__ = ("_body", "_span")
+
+    def __init__(self, body: Iterable[bytes], span: Span) -> None:
+        self._body = body
+        self._span = span
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def close(self) -> None:
+        outside = current.get()
+        current.set(self._span)
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            current.set(outside)
 
 
 class _Body:
