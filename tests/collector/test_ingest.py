@@ -59,11 +59,13 @@ def open_ingest(faulty: FaultyStore, tmp_path: Path) -> Iterator[Callable[..., I
         opened[-1].close()
 
 
-def test_done_future_means_that_the_spans_can_be_queried(
+def test_what_was_kept_can_be_queried_after_settling(
     open_ingest: Callable[..., Ingest], store: ClickHouseStore
 ) -> None:
-    """Without any waiting in between."""
-    open_ingest().accept("spans", _spans(1, 3)).result(TIMEOUT_S)
+    """Without waiting until a group is full or old."""
+    ingest = open_ingest()
+    ingest.accept("spans", _spans(1, 3)).result(TIMEOUT_S)
+    ingest.settle(TIMEOUT_S)
 
     assert 3 == _rows(store, 1)
 
@@ -71,9 +73,9 @@ def test_done_future_means_that_the_spans_can_be_queried(
 def test_payloads_that_come_together_are_one_insert(open_ingest: Callable[..., Ingest], faulty: FaultyStore) -> None:
     """What arrives while an insert runs goes into the next one."""
     ingest = open_ingest()
-    futures = [ingest.accept("spans", _spans(n)) for n in range(1, 101)]
-    for future in futures:
-        future.result(TIMEOUT_S)
+    for n in range(1, 101):
+        ingest.accept("spans", _spans(n)).result(TIMEOUT_S)
+    ingest.settle(TIMEOUT_S)
 
     assert faulty.inserts <= 10
     assert 100 == ingest.metrics.value("spans_stored_total", source="http")
@@ -85,6 +87,7 @@ def test_repeated_payload_is_stored_once(open_ingest: Callable[..., Ingest], sto
     first, second = ingest.accept("spans", _spans(1)), ingest.accept("spans", _spans(1))
     first.result(TIMEOUT_S)
     second.result(TIMEOUT_S)
+    ingest.settle(TIMEOUT_S)
     ingest.accept("spans", _spans(1)).result(TIMEOUT_S)
     open_ingest().accept("spans", _spans(1)).result(TIMEOUT_S)
 
@@ -99,6 +102,7 @@ def test_insert_that_came_through_without_an_answer_is_not_doubled(
     ingest = open_ingest()
     faulty.mute = True
     ingest.accept("spans", _spans(1, 5)).result(TIMEOUT_S)
+    ingest.settle(TIMEOUT_S)
     wait_until(lambda: ingest.store_works)
 
     assert 2 == faulty.inserts
@@ -113,6 +117,7 @@ def test_store_down_spools_and_delivers_when_it_is_back(
     faulty.down = True
     for n in (1, 2, 3):
         ingest.accept("spans", _spans(n)).result(TIMEOUT_S)
+    ingest.settle(TIMEOUT_S)
     assert not ingest.store_works
     faulty.down = False
     wait_until(lambda: ingest.store_works)
@@ -143,12 +148,14 @@ def test_full_spool_refuses_and_takes_again_afterwards(
     ingest = open_ingest(max_spool=1)
     faulty.down = True
     ingest.accept("spans", _spans(1)).result(TIMEOUT_S)
+    ingest.settle(TIMEOUT_S)
     with pytest.raises(Unavailable) as refused:
         ingest.accept("spans", _spans(2))
     assert "spool_full" == refused.value.reason
     faulty.down = False
     wait_until(lambda: ingest.store_works)
     ingest.accept("spans", _spans(2)).result(TIMEOUT_S)
+    ingest.settle(TIMEOUT_S)
 
     assert [1, 1] == [_rows(store, 1), _rows(store, 2)]
 
@@ -174,6 +181,7 @@ def test_key_that_stands_twice_is_stored_with_its_neighbours(
     futures = [ingest.accept("spans", body) for body in (_spans(1), odd, _spans(3))]
     for future in futures:
         future.result(TIMEOUT_S)
+    ingest.settle(TIMEOUT_S)
 
     assert [1, 1, 1, 0] == [_rows(store, n) for n in (1, 2, 3, 7)]
 
@@ -185,6 +193,7 @@ def test_bad_payload_is_counted_and_harms_no_other(open_ingest: Callable[..., In
     with pytest.raises(BadPayload):
         ingest.accept("spans", _spans(2, kind="X"))
     good.result(TIMEOUT_S)
+    ingest.settle(TIMEOUT_S)
 
     assert [1, 0] == [_rows(store, 1), _rows(store, 2)]
     assert 1 == ingest.metrics.value("payloads_rejected_total", source="http", reason="span_kind")

@@ -32,9 +32,9 @@ class Served:
 
     def __init__(self, store: ClickHouseStore, directory: Path, settings: Settings) -> None:
         self.metrics = Metrics()
-        self._ingest = Ingest(store, directory, self.metrics)
+        self.ingest = Ingest(store, directory, self.metrics)
         self._socket = socket.create_server(("127.0.0.1", 0))
-        app = build_app(store, self._ingest, settings)
+        app = build_app(store, self.ingest, settings)
         self._server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
         self._thread.start()
@@ -50,7 +50,7 @@ class Served:
     def close(self) -> None:
         self._server.should_exit = True
         self._thread.join()
-        self._ingest.close()
+        self.ingest.close()
 
 
 @pytest.fixture
@@ -66,7 +66,8 @@ def serve(store: ClickHouseStore, tmp_path: Path) -> Iterator[Callable[..., Serv
         served.close()
 
 
-def _count(store: ClickHouseStore, table: str = "spans") -> int:
+def _count(served: Served, store: ClickHouseStore, table: str = "spans") -> int:
+    served.ingest.settle(30)
     return int(store._writer.query(f"SELECT count() FROM {table}").result_rows[0][0])
 
 
@@ -76,7 +77,7 @@ def test_spans_and_logs_are_accepted(serve: Callable[..., Served], store: ClickH
     for path, body in (("/api/v2/spans", SPANS), ("/api/v1/logs", LOGS)):
         status, answer, headers = served.request("POST", path, body)
         assert (202, b"", "0") == (status, answer, headers["content-length"])
-    assert (1, 1) == (_count(store), _count(store, "logs"))
+    assert (1, 1) == (_count(served, store), _count(served, store, "logs"))
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b" [ ] "])
@@ -90,15 +91,16 @@ def test_gzip_is_unpacked(serve: Callable[..., Served], store: ClickHouseStore) 
     served = serve()
     two = gzip.compress(SPANS[:10]) + gzip.compress(SPANS[10:])
     assert 202 == served.request("POST", "/api/v2/spans", two, Content_Encoding="GZIP")[0]
-    assert 1 == _count(store)
+    assert 1 == _count(served, store)
 
 
 def test_protobuf_is_read(serve: Callable[..., Served], store: ClickHouseStore) -> None:
     """By its content type."""
     span = b"\x0a\x08" + b"\0" * 7 + b"\x0a" + b"\x1a\x08" + b"\0" * 7 + b"\x0b"
     body = b"\x0a" + bytes([len(span)]) + span
-    assert 202 == serve().request("POST", "/api/v2/spans", body, Content_Type="application/x-protobuf")[0]
-    assert 1 == _count(store)
+    served = serve()
+    assert 202 == served.request("POST", "/api/v2/spans", body, Content_Type="application/x-protobuf")[0]
+    assert 1 == _count(served, store)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_refusals_say_what_is_wrong(
     assert said in answer.decode()
     assert "text/plain; charset=utf-8" == got["content-type"]
     counted = served.metrics.value("http_rejected_total") + served.metrics.value("payloads_rejected_total")
-    assert (1, 0) == (counted, _count(store))
+    assert (1, 0) == (counted, _count(served, store))
 
 
 def test_chunked_body_is_bounded(serve: Callable[..., Served]) -> None:
@@ -167,4 +169,4 @@ def test_other_methods_are_not_allowed(serve: Callable[..., Served], store: Clic
     statuses = [served.request("PUT", path, SPANS)[0] for path in ("/api/v2/spans", "/api/v1/logs", "/health")]
 
     assert [405, 405, 405] == statuses
-    assert 0 == _count(store)
+    assert 0 == _count(served, store)

@@ -48,6 +48,7 @@ def test_good_datagrams_are_stored_beside_bad_ones(
         sender.sendto(datagram, ("127.0.0.1", receiver.port))
     wait_until(lambda: ingest.metrics.value("payloads_stored_total", source="udp") == 3)
     receiver.close()
+    ingest.settle(30)
 
     rows = store._writer.query("SELECT (SELECT count() FROM spans), (SELECT count() FROM logs)").result_rows
     assert [(2, 1)] == rows

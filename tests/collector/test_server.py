@@ -129,6 +129,7 @@ def test_disk_bound_drops_the_oldest(tmp_path: Path) -> None:
             tags = [{"noise": os.urandom(2_000).hex()} for _ in range(100)]  # 200 kB that do not compress
             spans = [{"traceId": f"{batch + 1:x}", "id": f"{n + 1:x}", "tags": tag} for n, tag in enumerate(tags)]
             assert 202 == collector.post("/api/v2/spans", json.dumps(spans).encode())[0]
+        assert 100 == len(collector.trace("14"))  # so all of them are in the table
         assert collector.counter("disk_bytes") > 2_000_000
         wait_until(lambda: collector.counter("disk_bytes") <= 2_000_000, 60)
 

@@ -122,7 +122,7 @@ def test_unreadable_rows_are_told_from_failure(store: ClickHouseStore) -> None:
         with pytest.raises(UnreadableRows):
             store.insert("spans", rows, "t")
     with pytest.raises(StoreError):
-        store.select("read_trace", {})
+        store.select("read_traces", {})
 
     assert [] == _rows(store)
 

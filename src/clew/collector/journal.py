@@ -1,10 +1,11 @@
 """Between ingest and the store: what makes "acknowledged means stored, once" true across a kill -9.
 
-A group of payloads is written to one file here *before* it is inserted, and the file goes when the insert has returned.
-The file holds everything that must happen together: the rows, the token of the insert, the digests of the payloads and
-how far a tailed file has been read. Writing it (to a temporary name, then rename) is the one moment that decides.
+A payload is written here *before* it is acknowledged, at the end of the file of the group that is gathering; the file
+goes when the whole group is in the store. Beside the rows it holds everything that must happen together with them: the
+token of the insert (in the file's name), the digest of the payload, how far a tailed file has been read.
 
-* Killed before that moment: nothing was stored, nobody was told so, and a retry is new.
+* Killed before the last byte is written: nobody was told that the payload is kept, and a retry is new. The next start
+  finds the end of the file cut off and leaves it out.
 * Killed after it: the next start finds the file and inserts it again. The engine knows the token if the first insert
   had come through, and then the second one does nothing.
 * A client that got no answer and sends the same bytes again is recognised by the digest, also after a restart, and told
@@ -17,15 +18,15 @@ The files survive the death of the process, not a power cut: like the store, thi
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from clew.collector.store import Kind
@@ -34,20 +35,51 @@ DIGEST_BYTES: Final = 16
 REMEMBERED: Final = 100_000  # digests in one generation; two are kept
 
 
-class Group(NamedTuple):
-    """What one insert stores: rows are JSON objects joined by commas, ``offsets`` how far tailed files are read."""
+class Entry(NamedTuple):
+    """One payload: JSON objects joined by commas. ``offsets`` is how far tailed files are read with it."""
 
-    token: str
-    kind: Kind
-    items: int
-    digests: Sequence[bytes]
-    offsets: Mapping[str, Any]
     rows: bytes
+    items: int
+    digest: bytes | None
+    offsets: Mapping[str, Any]
+
+
+class Group:
+    """Payloads of one kind that become one insert: a file here, and the same in memory. Made by :class:`Journal`.
+
+    ``stored`` is done when they can be queried, or when the store has failed and only the file is left. ``wanted`` is
+    set by who waits for that.
+    """
+
+    __slots__ = ("born", "entries", "fd", "items", "kind", "name", "size", "stored", "wanted")
+
+    def __init__(self, name: str, kind: Kind, fd: int = -1) -> None:
+        self.name = name
+        self.kind = kind
+        self.fd = fd
+        self.entries: list[Entry] = []
+        self.items = self.size = 0
+        self.born = time.monotonic()
+        self.wanted = False
+        self.stored: Future[None] = Future()
+        self.stored.set_running_or_notify_cancel()  # several may wait for it: nobody can cancel it for all
+
+    @property
+    def token(self) -> str:
+        """The token of the insert."""
+        return self.name.partition(".")[0].rpartition("-")[2]
+
+    def add(self, entry: Entry) -> None:
+        """Take one more payload, which is in the file already."""
+        self.entries.append(entry)
+        self.items += entry.items
+        self.size += len(entry.rows)
 
 
 class Journal:
-    """The directory of groups that are not yet known to be stored. Only ingest's one thread calls it, save where noted.
+    """The directory of groups that are not yet known to be stored.
 
+    ``open``, ``append`` and ``seal`` are called under ingest's lock, the rest by its one thread, save where noted.
     ``OSError`` from any method means that the disk does not take more.
     """
 
@@ -58,20 +90,14 @@ class Journal:
         self._offsets_file = directory / "offsets.json"
         self._offsets: dict[str, Any] = _read_json(self._offsets_file)
         self._pending: dict[str, int] = {}  # file name -> bytes, oldest first
-        for leftover in directory.glob("*.tmp"):
-            leftover.unlink()
         for path in sorted(directory.glob("*.group")):
             self._pending[path.name] = path.stat().st_size
-            group = _decode(path.read_bytes())
-            self._recent.add(group.digests)
-            self._offsets.update(group.offsets)
+            for entry in self.read(path.name).entries:
+                self._remember(entry)
 
     def remembers(self, digest: bytes) -> bool:
         """Say whether a payload with this digest is kept already. Any thread."""
         return digest in self._recent
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._pending
 
     def offset(self, key: str) -> Any:
         """Return how far the tailed file ``key`` was read when its last line was kept; None if never. Any thread."""
@@ -85,50 +111,63 @@ class Journal:
         """Return what they take on disk. Any thread."""
         return sum(list(self._pending.values()))
 
-    def write(self, group: Group) -> str:
-        """Keep a group; from here on it will be stored. Returns its name."""
-        name = f"{time.time_ns():020d}-{group.token}.group"  # sorts by age
-        data = _encode(group)
-        temporary = self._directory / f"{name}.tmp"
+    def open(self, kind: Kind) -> Group:
+        """Begin a group."""
+        name = f"{time.time_ns():020d}-{kind}-{uuid.uuid4().hex}.group"  # sorts by age
+        fd = os.open(self._directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._pending[name] = 0
+        return Group(name, kind, fd)
+
+    def append(self, group: Group, entry: Entry) -> None:
+        """Keep a payload; from here on it will be stored."""
+        before = self._pending[group.name]
+        parts = (_head(entry), entry.rows, b"\n")
+        whole = sum(map(len, parts))
         try:
-            temporary.write_bytes(data)
-            temporary.rename(self._directory / name)
+            if os.writev(group.fd, parts) != whole:
+                raise OSError(28, "No space left on device")  # the disk took a part of it
         except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+            os.ftruncate(group.fd, before)
             raise
-        self._pending[name] = len(data)
-        self._recent.add(group.digests)
-        self._offsets.update(group.offsets)
-        return name
+        self._pending[group.name] = before + whole
+        self._remember(entry)
+        group.add(entry)
+
+    def seal(self, group: Group) -> None:
+        """Add no more to it."""
+        os.close(group.fd)
+        group.fd = -1
 
     def read(self, name: str) -> Group:
         """Return a group that was written."""
-        return _decode((self._directory / name).read_bytes())
+        group = Group(name, cast("Kind", name.split("-")[1]))
+        for entry in _entries((self._directory / name).read_bytes()):
+            group.add(entry)
+        return group
 
-    def done(self, name: str, group: Group) -> None:
+    def done(self, group: Group) -> None:
         """Forget a group that is stored (or that the store will never take)."""
-        self._recent.save(group.digests)
-        if group.offsets:
+        self._recent.save([entry.digest for entry in group.entries if entry.digest is not None])
+        if any(entry.offsets for entry in group.entries):
             self._save_offsets()
-        (self._directory / name).unlink()
-        del self._pending[name]
+        (self._directory / group.name).unlink()
+        del self._pending[group.name]
 
-    def discard(self, name: str, group: Group) -> None:
-        """Take a group back: none of it was stored, and its payloads may come again."""
-        self._recent.remove(group.digests)
-        (self._directory / name).unlink()
-        del self._pending[name]
-
-    def set_aside(self, name: str) -> None:
-        """Keep the file for a person to look at, as ``<name>.bad``, and no longer count it as pending."""
-        path = self._directory / name
-        path.rename(path.with_name(f"{name}.bad"))
-        del self._pending[name]
+    def set_aside(self, group: Group, index: int) -> str:
+        """Keep one payload of a group for a person to look at; return the name of the file."""
+        name = f"{group.name}.{index}.bad"
+        (self._directory / name).write_bytes(b"[%b]" % group.entries[index].rows)
+        return name
 
     def close(self) -> None:
         """Let go of the files. Nothing is lost by not calling it."""
         self._recent.close()
+
+    def _remember(self, entry: Entry) -> None:
+        if entry.digest is not None:
+            self._recent.add(entry.digest)
+        if entry.offsets:
+            self._offsets = {**self._offsets, **entry.offsets}  # a new one: another thread may be saving the last
 
     def _save_offsets(self) -> None:
         temporary = self._offsets_file.with_suffix(".tmp")
@@ -147,13 +186,10 @@ class _Recent:
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._young or digest in self._old
 
-    def add(self, digests: Sequence[bytes]) -> None:
-        self._young.update(digests)
+    def add(self, digest: bytes) -> None:
+        self._young.add(digest)
 
-    def remove(self, digests: Sequence[bytes]) -> None:
-        self._young.difference_update(digests)
-
-    def save(self, digests: Sequence[bytes]) -> None:
+    def save(self, digests: list[bytes]) -> None:
         if not digests:
             return
         self._file.write(b"".join(digests))
@@ -170,28 +206,22 @@ class _Recent:
         self._file.close()
 
 
-def new_token() -> str:
-    """Return a token that no other group has had or will have."""
-    return uuid.uuid4().hex
+def _head(entry: Entry) -> bytes:
+    """Return one line of JSON that says what follows."""
+    digest = (entry.digest or b"").hex().encode()
+    offsets = json.dumps(entry.offsets).encode() if entry.offsets else b"{}"
+    return b'{"items":%d,"digest":"%b","offsets":%b,"bytes":%d}\n' % (entry.items, digest, offsets, len(entry.rows))
 
 
-def _encode(group: Group) -> bytes:
-    """One line of JSON about the group, then its rows as they are."""
-    about = {
-        "token": group.token,
-        "kind": group.kind,
-        "items": group.items,
-        "digests": [digest.hex() for digest in group.digests],
-        "offsets": dict(group.offsets),
-    }
-    return b"%b\n%b" % (json.dumps(about).encode(), group.rows)
-
-
-def _decode(data: bytes) -> Group:
-    head, _, rows = data.partition(b"\n")
-    about = json.loads(head)
-    digests = [bytes.fromhex(digest) for digest in about["digests"]]
-    return Group(about["token"], about["kind"], about["items"], digests, about["offsets"], rows)
+def _entries(data: bytes) -> Iterator[Entry]:
+    """Read what :func:`_head` and the rows behind it say; a last one cut short by a kill is left out."""
+    start = 0
+    while (end := data.find(b"\n", start)) >= 0:
+        about = json.loads(data[start:end])
+        start = end + 1 + about["bytes"] + 1
+        if start > len(data):
+            return
+        yield Entry(data[end + 1 : start - 1], about["items"], bytes.fromhex(about["digest"]) or None, about["offsets"])
 
 
 def _digests(path: Path) -> Iterator[bytes]:

@@ -29,7 +29,7 @@ from starlette.routing import Route
 from clew import wire
 from clew.collector import api
 from clew.collector.api.cors import Cors
-from clew.collector.ingest import Ingest
+from clew.collector.ingest import GROUP_BYTES, Ingest
 from clew.collector.metrics import Metrics
 from clew.collector.receivers.http import Receiver
 from clew.collector.receivers.tail import Tail
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from clew.collector.settings import Address, Settings
 
 RETENTION_S: Final = 10.0  # between two looks at the disk
+SETTLE_S: Final = 2.0  # how long a question waits for the rows that it should see
 DRAIN_S: Final = 10  # for HTTP requests under way at the end
 OPEN_PATHS: Final = frozenset({"/health"}) | api.PUBLIC_PATHS  # no token wanted
 QUERY_TOKEN_PATHS: Final = frozenset({"/api/v1/tail"})  # what a browser opens cannot send a header
@@ -69,7 +70,7 @@ def serve(settings: Settings, announce: Callable[[list[str]], None]) -> None:
         listening = stack.enter_context(_listening(settings.http))
         store = _opened(settings)
         stack.callback(store.close)
-        ingest = Ingest(store, settings.data_dir / "journal", Metrics(), max_spool=settings.max_spool)
+        ingest = _ingest(store, settings)
         stack.callback(ingest.close)
         udp = _udp(settings, ingest)
         if udp:
@@ -92,7 +93,8 @@ def build_app(store: SpanStore, ingest: Ingest, settings: Settings) -> ASGIApp:
     ]
     rest = Starlette(routes=[*own, *api.routes(store, ingest, settings)])
     rest.router.redirect_slashes = False  # Zipkin answers 404, too
-    return Cors(_Front(Receiver(ingest, settings.max_body), rest, settings.token), settings.allowed_origins)
+    front = _Front(Receiver(ingest, settings.max_body), _Settled(ingest, rest), settings.token)
+    return Cors(front, settings.allowed_origins)
 
 
 class _Front:
@@ -124,6 +126,19 @@ class _Front:
         if not given and path in QUERY_TOKEN_PATHS:
             given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0].encode()
         return hmac.compare_digest(given, self._token)
+
+
+class _Settled:
+    """Before the API answers, everything that was acknowledged until then can be queried: who posts finds it."""
+
+    def __init__(self, ingest: Ingest, rest: ASGIApp) -> None:
+        self._ingest = ingest
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and "/api/" in scope["path"] and (stored := self._ingest.settling()):
+            await asyncio.wait(map(asyncio.wrap_future, stored), timeout=SETTLE_S)
+        await self._rest(scope, receive, send)
 
 
 def _refusal() -> Response:
@@ -221,6 +236,13 @@ def _opened(settings: Settings) -> ClickHouseStore:
     except StoreError as error:
         where = "The store" if settings.store else f"The store in {settings.data_dir}"
         raise StartError(f"{where} cannot be opened: {error}") from error
+
+
+def _ingest(store: SpanStore, settings: Settings) -> Ingest:
+    """With a bound on the disk groups are small beside it: what is dropped at once is a part, made of whole groups."""
+    group_bytes = min(GROUP_BYTES, settings.max_disk // 20) if settings.max_disk else GROUP_BYTES
+    directory = settings.data_dir / "journal"
+    return Ingest(store, directory, Metrics(), max_spool=settings.max_spool, group_bytes=group_bytes)
 
 
 @contextlib.contextmanager

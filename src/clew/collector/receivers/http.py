@@ -1,8 +1,9 @@
 """Spans and log records over HTTP: ``POST /api/v2/spans`` and ``POST /api/v1/logs``.
 
 Plain ASGI, without a framework in between: this is the hot route. A request is answered 202, with nothing in it, when
-its payload is stored; a refusal says what is wrong, where, and what to do. Compared with Zipkin's own server: an empty
-body is 202, the content type does not matter (only protobuf is looked for), gzip is the one encoding.
+its payload is kept (see :mod:`clew.collector.ingest`); a refusal says what is wrong, where, and what to do. Compared
+with Zipkin's own server: an empty body is 202, the content type does not matter (only protobuf is looked for), gzip is
+the one encoding.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class Receiver:
                 stored = self._accept(kind, headers, body)
             else:
                 stored = await asyncio.to_thread(self._accept, kind, headers, body)
-            await asyncio.wrap_future(stored)
+            if not stored.done():
+                await asyncio.wrap_future(stored)
         except Rejected as rejected:
             self._ingest.metrics.count("http_rejected_total", reason=rejected.reason)
             return rejected.status, str(rejected)
