@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from clew.collector.rows import make_record, make_shape_spans, make_span, make_summary, report_order, short_id
 from clew.collector.trace.links import Link, Linker
-from clew.collector.trace.span import Endpoint, Span, make_endpoint, sorted_annotations, sorted_tags, without_duplicates
+from clew.collector.trace.span import without_duplicates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from clew.collector.store import SpanStore
+    from clew.collector.trace.span import Span
 
 _BUCKET_US: Final = 600_000_000  # how the tables are sorted: ten minutes
 _SKEW_US: Final = 600_000_000  # so much earlier than its trace a span may seem to begin, for clocks differ
@@ -115,7 +117,7 @@ class Query:
         limit = min(question.limit, MAX_TRACES)
         conditions = _conditions(question, self._strict)
         rows = self._search("find_traces", question.since, question.until, limit, conditions)
-        return self.traces([_short_id(row["id"].zfill(32)) for row in rows])
+        return self.traces([short_id(row["id"].zfill(32)) for row in rows])
 
     def recent(self, question: RecentQuestion) -> list[dict[str, Any]]:
         """Return a summary of each of the newest traces, newest first, as JSON-ready objects."""
@@ -126,7 +128,7 @@ class Query:
             "min_duration": question.min_duration,
         }
         limit = min(question.limit, MAX_TRACES)
-        return list(map(_summary, self._search("recent_traces", question.since, question.until, limit, conditions)))
+        return list(map(make_summary, self._search("recent_traces", question.since, question.until, limit, conditions)))
 
     def links(self, since: int, until: int) -> list[Link]:
         """Return who called whom in traces with a span in the window (microseconds, both ends included)."""
@@ -141,7 +143,7 @@ class Query:
         for number in range(slices):
             self._link_slice(linker, window | {"slices": slices, "slice": number}, names)
         for row in self._store.select("link_long_traces", window):
-            parts = map(self.trace, map(_short_id, row["trace_ids"]))
+            parts = map(self.trace, map(short_id, row["trace_ids"]))
             linker.put_trace([span for part in parts for span in part])
         return linker.links()
 
@@ -151,7 +153,7 @@ class Query:
         parameters = {"trace_id": trace_id, "service": service, "levels": list(levels), "limit": limit}
         if not (buckets := self._buckets([trace_id])):
             return []
-        return list(map(_record, self._store.select("read_logs", parameters | {"buckets": buckets})))
+        return list(map(make_record, self._store.select("read_logs", parameters | {"buckets": buckets})))
 
     def recent_logs(
         self, since: int, until: int, service: str, levels: Sequence[str], limit: int
@@ -163,7 +165,7 @@ class Query:
             found += self._store.select("find_logs", parameters | {"limit": limit - len(found)})
             if len(found) >= limit:
                 break
-        return list(map(_record, reversed(found)))
+        return list(map(make_record, reversed(found)))
 
     def _link_slice(self, linker: Linker, parameters: dict[str, Any], names: dict[int, str]) -> None:
         odd_traces = False
@@ -173,7 +175,7 @@ class Query:
             else:
                 odd_traces = True
         for row in self._store.select("link_shapes", parameters | {"plain": False}) if odd_traces else ():
-            linker.put_trace(_shape_spans(row["shape"]), times=row["calls"])
+            linker.put_trace(make_shape_spans(row["shape"]), times=row["calls"])
 
     def _names(self, statement: str, **parameters: Any) -> list[str]:
         return [row["name"] for row in self._store.select(statement, parameters)]
@@ -193,7 +195,7 @@ class Query:
     def _fetch(self, trace_ids: Sequence[str], limit: int = MAX_SPANS) -> list[list[Span]]:
         """Return the traces that there are, in the order of the ids."""
         grouped: dict[str, list[Span]] = {self._key(trace_id): [] for trace_id in trace_ids}
-        for span in sorted(map(_span, self._read_spans(list(grouped), limit)), key=_report_order):
+        for span in sorted(map(make_span, self._read_spans(list(grouped), limit)), key=report_order):
             grouped[self._key(span.trace_id)].append(span)
         return [without_duplicates(spans) for spans in grouped.values() if spans]
 
@@ -277,75 +279,3 @@ def _lead(question: Question) -> tuple[dict[str, Any], Question]:
 
 def _without(question: Question, term: tuple[str, str]) -> Question:
     return question._replace(terms=tuple(other for other in question.terms if other != term))
-
-
-def _short_id(trace_id: str) -> str:
-    """Return the 16-character form of an id that has only 64 bits."""
-    return trace_id[16:] if trace_id.startswith("0" * 16) else trace_id
-
-
-def _span(row: dict[str, Any]) -> Span:
-    kind = row["kind"] or None
-    span_id, parent_id = row["span_id"], row["parent_id"]
-    return Span(
-        trace_id=_short_id(row["trace_id"]),
-        parent_id=parent_id if parent_id and parent_id != span_id else None,
-        id=span_id,
-        kind=kind,
-        name=row["name"] or None,
-        timestamp=row["timestamp"],
-        duration=row["duration"],
-        local_endpoint=_endpoint(row, "local"),
-        remote_endpoint=_endpoint(row, "remote"),
-        annotations=sorted_annotations(zip(row["annotation_ts"], row["annotation_values"], strict=True)),
-        tags=sorted_tags(row["tags"]),
-        debug=bool(row["debug"]),
-        shared=bool(row["shared"]) and kind != "CLIENT",  # the flag is the server's; some clients set it by mistake
-    )
-
-
-def _report_order(span: Span) -> tuple[bool, int, str]:
-    """In time order, spans without a time last."""
-    return not span.timestamp, span.timestamp, span.id
-
-
-def _endpoint(row: dict[str, Any], side: str) -> Endpoint | None:
-    return make_endpoint(row[f"{side}_service"], row[f"{side}_ipv4"], row[f"{side}_ipv6"], row[f"{side}_port"])
-
-
-def _record(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a log record as it travels: what is absent is left out."""
-    record = {name: row[name] for name in ("timestamp", "service", "level", "logger", "message")}
-    optional = {"traceId": _short_id(row["trace_id"]), "id": row["span_id"], "exception": row["exception"]}
-    return record | {name: value for name, value in optional.items() if value}
-
-
-def _summary(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "traceId": _short_id(row["id"]),
-        "service": row["root"][0],
-        "name": row["root"][1],
-        "hasRoot": bool(row["has_root"]),
-        "timestamp": row["started"],
-        "durationUs": row["duration_us"],
-        "spans": row["spans"],
-        "errors": row["errors"],
-        "services": sorted(filter(None, row["services"])),
-    }
-
-
-def _shape_spans(shape: Iterable[Any]) -> list[Span]:
-    """Make spans of a shape (see ``link_shapes.sql``) that link as the traces it stands for."""
-    return [
-        Span(
-            trace_id="",
-            parent_id=None if parent < 0 else f"{parent:08}",
-            id=f"{place:08}",
-            kind=kind or None,
-            local_endpoint=make_endpoint(service, *address),
-            remote_endpoint=make_endpoint(remote, "", "", 0),
-            tags={"error": ""} if failed else {},
-            shared=bool(shared) and kind != "CLIENT",
-        )
-        for place, parent, kind, shared, service, address, remote, failed in shape
-    ]
