@@ -42,7 +42,6 @@ class Results:
     samples: dict[tuple[str, str], list[dict[str, float]]] = field(default_factory=dict)
     imports: dict[str, list[tuple[float, int, float]]] = field(default_factory=dict)  # ms, packages, floor
     problems: dict[str, str] = field(default_factory=dict)
-    adapted: list[str] = field(default_factory=list)  # what was changed so that the core compiles
     rounds: int = 0
 
     def value(self, row: str, library: str, name: str) -> float | None:
@@ -65,7 +64,6 @@ def run(rounds: int, slices: int, slice_s: float) -> Results:
     results = Results(rounds=rounds)
     cells = [(row, library) for library, rows in CELLS.items() for row in rows]
     problem = compiled.build()
-    results.adapted = compiled.adapted()
     if problem:
         say(f"No compiled core: {problem}")
         results.problems["compiled"] = problem

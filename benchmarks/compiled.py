@@ -1,39 +1,20 @@
 """Build clew's core with mypyc into ``.bench-venv/compiled``: how much would a compiled wheel gain?
 
-The package itself stays pure Python; this is a measurement. Where mypyc does not take the source as it is, the copy is
-adapted, and the document says so; what cannot be compiled at all is said, and the row left out.
+The package itself stays pure Python; this is a measurement, of the very same source. If it cannot be compiled the
+document says why, and the row is left out.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import NamedTuple
 
 from benchmarks.environment import COMPILED, PYTHON, SOURCES, say
 
 MODULES = ("_context", "_span", "_propagation", "_sampler", "_tracer", "wire", "reporter")
 _TIMEOUT_S = 240
-
-
-class Adaptation(NamedTuple):
-    """A change to the copy: in ``module``, what the pattern finds becomes ``new``."""
-
-    module: str
-    pattern: str
-    new: str
-    why: str
-
-
-_EXIT = """def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: object) -> None:
-        self.finish(kind, error, tb)"""
-ADAPTATIONS = (
-    Adaptation("reporter", r"\b_thread\b", "_worker", "`self._thread`: the C field would be `__thread`, a word of C"),
-    Adaptation("_span", r"__exit__ = finish", _EXIT, "`__exit__ = finish`: mypyc leaves such an alias undefined"),
-)
 
 
 def build() -> str | None:
@@ -53,21 +34,6 @@ def _copy() -> None:
     shutil.rmtree(COMPILED, ignore_errors=True)
     ignored = shutil.ignore_patterns("collector", "cli", "__pycache__")
     shutil.copytree(SOURCES / "clew", COMPILED / "clew", ignore=ignored)
-    for one in ADAPTATIONS:
-        (COMPILED / "clew" / f"{one.module}.py").write_text(_adapt(one), encoding="utf-8")
-
-
-def adapted() -> list[str]:
-    """Return what was changed in the copy, as sentences: where, and why."""
-    return [f"`{one.module}.py`: {one.why}" for one in ADAPTATIONS if _source(one.module) != _adapt(one)]
-
-
-def _source(module: str) -> str:
-    return (SOURCES / "clew" / f"{module}.py").read_text(encoding="utf-8")
-
-
-def _adapt(one: Adaptation) -> str:
-    return re.sub(one.pattern, one.new, _source(one.module))
 
 
 def _compile() -> str | None:

@@ -59,7 +59,7 @@ def write(
     if clients is not None:
         parts += [_client_how(clients, how), _client_table(clients), _all_samples(clients), _import_table(clients)]
         parts += [_profile(budget, clients, profiles[budget.row]) for budget in CLIENT if budget.row in profiles]
-        parts += [_compiled(clients), _problems(f"{name}: {text}" for name, text in clients.problems.items())]
+        parts += [_problems(f"{name}: {text}" for name, text in clients.problems.items())]
     if collectors is not None:
         parts += [_COLLECTOR_HOW.format(json_bytes=collectors.json_bytes), _collector_verdicts(collectors)]
         parts += [_ingest_table(collectors), _question_table(collectors), _problems(sorted(set(collectors.problems)))]
@@ -164,16 +164,6 @@ def _profile(budget: Budget, results: client.Results, functions: list[dict[str, 
         f"### Missed: {budget.title} ({over})\n\nclew's own functions by own time (what they call of C is theirs):\n\n"
     )
     return title + _table(["function", "calls an operation", "of clew's time"], rows)
-
-
-def _compiled(results: client.Results) -> str:
-    """Return what had to be changed before mypyc took the core."""
-    if not results.adapted:
-        return ""
-    listed = "\n".join(f"- {text}" for text in results.adapted)
-    return (
-        f"### The compiled core\n\nmypyc takes the core's source after these changes, made in the copy:\n\n{listed}\n"
-    )
 
 
 def _problems(lines: Iterable[str]) -> str:

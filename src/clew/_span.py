@@ -89,13 +89,11 @@ class Span(Node):
         """Name the other side: Zipkin's ``remoteEndpoint``, from which the service map is drawn."""
         self.remote = Endpoint(service, ip, port)
 
-    def finish(
-        self, kind: type[BaseException] | None = None, error: BaseException | None = None, tb: object = None
-    ) -> None:
-        """End the span: take its duration, make the previous one active again, hand it to the reporter. Idempotent.
+    def finish(self) -> None:
+        """End the span: take its duration, make the previous one active again, hand it to the reporter. Idempotent."""
+        self.__exit__(None, None, None)
 
-        An ``error`` is put on it first. The arguments are those of ``__exit__``, which this is, too.
-        """
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: object) -> None:
         if self.duration_ns >= 0:
             return
         if error is not None and not isinstance(error, _HOW_GENERATORS_END):
@@ -110,8 +108,6 @@ class Span(Node):
 
     def __enter__(self: Self) -> Self:
         return self
-
-    __exit__ = finish
 
     def _leave_out_of_order(self) -> None:
         """Take this span out of the chain of active ones, if it is in this task's chain at all.
