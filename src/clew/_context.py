@@ -3,8 +3,7 @@
 First stop of a span's way. Everything else reads the active node from here: ``start_span`` to find the parent, the log
 filter to stamp a record, the propagation to write headers.
 
-Two kinds of node can be active: a ``Span`` (``_span.py``), or a plain ``Node`` that stands for a span of another
-process, whose ids came in by header or by ``set_trace_context``.
+Two kinds of node can be active: a ``Span`` (``_span.py``), or a ``RemoteSpan``, which ``set_trace_context`` makes.
 """
 
 from __future__ import annotations
@@ -84,14 +83,13 @@ def _ignore(span: Span) -> None:
 
 
 class Node:
-    """A span as its children see it. A plain Node is in another process; ``Span`` is the kind that is measured."""
+    """A span as its children see it: a ``Span`` of this process, or a ``RemoteSpan``."""
 
     __slots__ = ("parent_id", "span_id", "trace")
 
-    def __init__(self, trace: Trace, span_id: str, parent_id: str | None) -> None:
-        self.trace = trace
-        self.span_id = span_id
-        self.parent_id = parent_id
+    trace: Trace
+    span_id: str
+    parent_id: str | None
 
     @property
     def trace_id(self) -> str:
@@ -102,6 +100,17 @@ class Node:
     def sampled(self) -> bool:
         """Whether the spans of this trace are reported."""
         return self.trace.sampled
+
+
+class RemoteSpan(Node):
+    """A span of another process, of which only the ids are known here."""
+
+    __slots__ = ()
+
+    def __init__(self, trace: Trace, span_id: str, parent_id: str | None) -> None:
+        self.trace = trace
+        self.span_id = span_id
+        self.parent_id = parent_id
 
 
 current: ContextVar[Node | None] = ContextVar("clew", default=None)

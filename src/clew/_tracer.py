@@ -11,9 +11,19 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from clew import _context, _options, _propagation
-from clew._context import Node, Trace, TraceContext, current, new_span_id, new_trace_id, parse_span_id, parse_trace_id
+from clew._context import (
+    Node,
+    RemoteSpan,
+    Trace,
+    TraceContext,
+    current,
+    new_span_id,
+    new_trace_id,
+    parse_span_id,
+    parse_trace_id,
+)
 from clew._sampler import Sampler, parse_sampler
-from clew._span import UNFINISHED, Span, to_tag, to_text
+from clew._span import UNFINISHED, Span, make_span, to_tag, to_text
 from clew.reporter import Reporter
 from clew.wire import KINDS, MAX_TAG_VALUE_CHARS
 
@@ -85,8 +95,6 @@ class Tracer:
         self.report = self.reporter.spans.put
         self._sampler = parse_sampler(self._sampler_option)  # a rate's lock may be held for ever
 
-
-_new_span: Final = Span.__new__
 
 _tracer = Tracer("-", Reporter(None, "-", 1, 1.0))  # until configure(): traces are followed, nothing is reported
 _hooked = False  # the process-wide hooks cannot be taken back, so they are installed once
@@ -175,8 +183,7 @@ def start_span(name: str, kind: str | None = None, tags: Mapping[str, object] | 
         bits = _context.random_bits(64)
         if bits < _SELDOM:
             bits = _bound_unfinished(previous, bits)
-        # Span.__init__ and new_span_id() without their calls, a twelfth of what a span costs.
-        span = _new_span(Span)
+        span = Span()  # make_span() and new_span_id() without their calls: every other span passes here
         span.trace = previous.trace
         span.span_id = bits.to_bytes(8, "big").hex()
         span.parent_id = previous.span_id
@@ -232,7 +239,7 @@ def _start_first(name: str, kind: str | None, tags: dict[str, str], trace: Trace
     """Make a trace's first span in this process, which carries the configured tags."""
     if _tracer.tags:
         tags = {**_tracer.tags, **tags}
-    return Span(trace, new_span_id(), parent_id, name, kind, tags, None)
+    return make_span(trace, new_span_id(), parent_id, name, kind, tags)
 
 
 def finish_span(span: Span | None = None) -> None:
@@ -293,7 +300,7 @@ def set_trace_context(
         trace_id, span_id, parent_id, sampled = trace_id
     known = parse_trace_id(trace_id)
     trace = _tracer.join_trace(_propagation.Remote(known, sampled=sampled))
-    node = Node(trace, parse_span_id(span_id) or new_span_id(), parse_span_id(parent_id) if known else None)
+    node = RemoteSpan(trace, parse_span_id(span_id) or new_span_id(), parse_span_id(parent_id) if known else None)
     token = ContextToken(node, current.get())
     current.set(node)
     return token

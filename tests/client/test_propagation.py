@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import clew
-from clew._context import Node, Trace
+from clew._context import RemoteSpan, Trace
 from clew._propagation import FORMATS, HEADERS, Remote, extract, inject, parse_tracestate
 from clew._tracer import outgoing_headers, start_entry_span
 
@@ -23,11 +23,11 @@ P = "00000000000000ab"
 ALL = ("x", "w3c", "b3")
 
 
-def node(**trace: object) -> Node:
+def node(**trace: object) -> RemoteSpan:
     made = Trace(T, True, lambda span: None, 0)
     for name, value in trace.items():
         setattr(made, name, value)
-    return Node(made, S, P)
+    return RemoteSpan(made, S, P)
 
 
 # X-
@@ -399,7 +399,7 @@ def test_what_goes_out_comes_in(
 ):
     """Injecting and extracting is a round trip, for each format as far as it can say."""
     trace = Trace(trace_id, sampled, lambda span: None, 0, random=random)
-    out = inject(Node(trace, span_id, parent_id), (name,))
+    out = inject(RemoteSpan(trace, span_id, parent_id), (name,))
     found = extract({key.lower(): value for key, value in out.items()}, (name,))
     assert found is not None
     assert (trace_id, span_id) == (found.trace_id, found.span_id)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import clew
 from clew import wire
 from clew._context import Trace
-from clew._span import Span
+from clew._span import Span, make_span
 from clew.wire import LogLine, encode_log, encode_service, encode_span, encode_span_within, join
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ EPOCH_NS = 1_700_000_000_000_000_000
 
 
 def span(name: Any = "GET /", kind: str | None = None, tags: Any = None, parent: str | None = None) -> Span:
-    made = Span(Trace(T, True, lambda span: None, EPOCH_NS), S, parent, name, kind, tags or {}, None)
+    made = make_span(Trace(T, True, lambda span: None, EPOCH_NS), S, parent, name, kind, tags or {})
     made.start_ns, made.duration_ns = 1_234_567, 2_345_678
     return made
 
