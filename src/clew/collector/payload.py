@@ -82,6 +82,7 @@ class _Span(msgspec.Struct, gc=False):
     remoteEndpoint: _Endpoint | None = None  # noqa: N815
     tags: Annotated[dict[_Name, str], msgspec.Meta(max_length=MAX_TAGS)] | None = None
     annotations: Annotated[list[_Annotation], msgspec.Meta(max_length=MAX_ANNOTATIONS)] | None = None
+    binaryAnnotations: None = None  # noqa: N815 - Zipkin's old format; the careful way says so
 
 
 class _Record(msgspec.Struct, gc=False):
@@ -103,7 +104,7 @@ _SPANS: Final = msgspec.json.Decoder(list[_Span])
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _RECORDS: Final = msgspec.json.Decoder(list[_Record])
 _HEX: Final = re.compile(r"[0-9a-f]*")
-_V1_MARK: Final = b'"binaryAnnotations"'  # of Zipkin's old format, whose spans would lose most of what they say
+_HEX_DIGITS: Final = b"0123456789abcdef"
 _ZEROS: Final = frozenset("0" * n for n in range(1, 33))
 
 
@@ -123,15 +124,14 @@ def check_carefully(kind: Kind, payload: bytes) -> Checked:
 
 
 def _check_spans(payload: bytes) -> Checked:
-    if _V1_MARK in payload:
-        return _carefully(payload)
     try:
         spans = _SPANS.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _carefully(payload)
     trace_ids = [span.traceId for span in spans]
     ids = "".join(trace_ids) + "".join([span.id for span in spans]) + "".join([span.parentId or "" for span in spans])
-    if not _HEX.fullmatch(ids) or not _ZEROS.isdisjoint(trace_ids):
+    # translate: one pass over bytes, much cheaper than a regular expression
+    if ids.encode("ascii", "replace").translate(None, _HEX_DIGITS) or not _ZEROS.isdisjoint(trace_ids):
         return _carefully(payload)
     return Checked("spans", _inside_brackets(payload), len(spans))
 

@@ -22,16 +22,15 @@ class Column(NamedTuple):
     select: str = ""
 
 
-# What the JSON may hold, as the engine's parser fills it; keys not named here are skipped.
-ENDPOINT: Final = (
-    "Tuple(serviceName LowCardinality(String), ipv4 LowCardinality(String), ipv6 LowCardinality(String), port UInt16)"
-)
+# What the JSON may hold, as the engine's parser fills it; keys not named here are skipped. No LowCardinality: the
+# parser would look up value by value, 3.0 us a span instead of 1.3; columns go faster (measured 2026-11).
+ENDPOINT: Final = "Tuple(serviceName String, ipv4 String, ipv6 String, port UInt16)"
 SPAN_JSON: Final = f"""
-    traceId String, id String, parentId String, kind LowCardinality(String), name LowCardinality(String),
+    traceId String, id String, parentId String, kind String, name String,
     timestamp Int64, duration Int64, debug Bool, shared Bool, localEndpoint {ENDPOINT}, remoteEndpoint {ENDPOINT},
-    tags Map(LowCardinality(String), String), annotations Array(Tuple(timestamp Int64, value String))"""
+    tags Map(String, String), annotations Array(Tuple(timestamp Int64, value String))"""
 LOG_JSON: Final = """
-    timestamp Int64, service LowCardinality(String), level LowCardinality(String), logger LowCardinality(String),
+    timestamp Int64, service String, level String, logger String,
     message String, traceId String, id String, exception String"""
 
 _IPV4 = r"(?:(?:25[0-5]|2[0-4]\\d|1?\\d?\\d)(?:\\.|$)){4}"  # backslashes doubled: it stands in an SQL literal
@@ -42,6 +41,15 @@ def _id(name: str, size: int) -> str:
     return f"toFixedString(unhex(leftPad({name}, {size * 2}, '0')), {size})"
 
 
+def _dictionary(text: str) -> str:
+    """Collect the values of a column: what is computed from it is then computed once a value, not once a row."""
+    return f"toLowCardinality({text})"
+
+
+def _lower(text: str) -> str:
+    return f"lowerUTF8({_dictionary(text)})"
+
+
 def _trace_id_text() -> str:
     """Hex as Zipkin shows it: 16 digits where the high half is zero, 32 otherwise."""
     return "lower(hex(if(startsWith(trace_id, toFixedString('', 8)), substring(trace_id, 9), trace_id)))"
@@ -49,14 +57,17 @@ def _trace_id_text() -> str:
 
 def _ipv4(endpoint: str) -> str:
     """Valid IPv4 text, also when it came as IPv6 (``::ffff:1.2.3.4``); anything else is '' (Zipkin drops it, too)."""
-    own = f"extract({endpoint}.ipv4, '^({_IPV4})$')"
-    mapped = f"extract({endpoint}.ipv6, '^(?i:::ffff:)?({_IPV4})$')"
-    return f"if({endpoint}.ipv6 = '', {own}, {own} || if({own} = '', {mapped}, ''))"
+    ipv6 = _dictionary(f"{endpoint}.ipv6")
+    own = f"extract({_dictionary(f'{endpoint}.ipv4')}, '^({_IPV4})$')"
+    mapped = f"extract({ipv6}, '^(?i:::ffff:)?({_IPV4})$')"
+    return f"if({ipv6} = '', {own}, {own} || if({own} = '', {mapped}, ''))"
 
 
 def _ipv6(endpoint: str) -> str:
     """Canonical IPv6 text; '' where it is none or stands for an IPv4 address."""
-    return f"replaceRegexpOne(toString(toIPv6OrDefault({endpoint}.ipv6)), '^(::|::ffff:[\\\\d.]+)$', '')"
+    return (
+        f"replaceRegexpOne(toString(toIPv6OrDefault({_dictionary(f'{endpoint}.ipv6')})), '^(::|::ffff:[\\\\d.]+)$', '')"
+    )
 
 
 SPANS: Final = (
@@ -70,12 +81,12 @@ SPANS: Final = (
     ),
     Column("timestamp", "UInt64 CODEC(Delta, ZSTD(1))", "toUInt64(greatest(timestamp, 0))", "timestamp"),
     Column("duration", "UInt64 CODEC(T64, ZSTD(1))", "toUInt64(greatest(duration, 0))", "duration"),
-    Column("kind", "LowCardinality(String) CODEC(ZSTD(1))", "kind", "kind"),
-    Column("name", "LowCardinality(String) CODEC(ZSTD(1))", "lowerUTF8(name)", "name"),
+    Column("kind", "LowCardinality(String) CODEC(ZSTD(1))", _dictionary("kind"), "kind"),
+    Column("name", "LowCardinality(String) CODEC(ZSTD(1))", _lower("name"), "name"),
     Column(
         "local_service",
         "LowCardinality(String) CODEC(ZSTD(1))",
-        "lowerUTF8(localEndpoint.serviceName)",
+        _lower("localEndpoint.serviceName"),
         "local_service",
     ),
     Column("local_ipv4", "LowCardinality(String) CODEC(ZSTD(1))", _ipv4("localEndpoint"), "local_ipv4"),
@@ -84,7 +95,7 @@ SPANS: Final = (
     Column(
         "remote_service",
         "LowCardinality(String) CODEC(ZSTD(1))",
-        "lowerUTF8(remoteEndpoint.serviceName)",
+        _lower("remoteEndpoint.serviceName"),
         "remote_service",
     ),
     Column("remote_ipv4", "LowCardinality(String) CODEC(ZSTD(1))", _ipv4("remoteEndpoint"), "remote_ipv4"),
@@ -100,9 +111,9 @@ SPANS: Final = (
 
 LOGS: Final = (
     Column("timestamp", "UInt64 CODEC(Delta, ZSTD(1))", "toUInt64(greatest(timestamp, 0))", "timestamp"),
-    Column("service", "LowCardinality(String) CODEC(ZSTD(1))", "lowerUTF8(service)", "service"),
-    Column("level", "LowCardinality(String) CODEC(ZSTD(1))", "upperUTF8(level)", "level"),
-    Column("logger", "LowCardinality(String) CODEC(ZSTD(1))", "logger", "logger"),
+    Column("service", "LowCardinality(String) CODEC(ZSTD(1))", _lower("service"), "service"),
+    Column("level", "LowCardinality(String) CODEC(ZSTD(1))", f"upperUTF8({_dictionary('level')})", "level"),
+    Column("logger", "LowCardinality(String) CODEC(ZSTD(1))", _dictionary("logger"), "logger"),
     Column("message", "String CODEC(ZSTD(1))", "message", "message"),
     Column(
         "trace_id",
