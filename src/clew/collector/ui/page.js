@@ -199,6 +199,15 @@ function serviceOf(span) {
   return (span.localEndpoint && span.localEndpoint.serviceName) || "";
 }
 
+// A span named by its method alone, as calls are (a path would make a name for each user), shows what it called.
+const METHODS = new Set(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE", "QUERY", "HTTP"]);
+
+function targetOf(span) {
+  if (!METHODS.has((span.name || "").toUpperCase()) || !span.tags) return "";
+  const url = /^[a-z][a-z0-9+.-]*:\/\/[^/?#]*([^?#]*)/i.exec(span.tags["http.url"] || "");
+  return (url && url[1]) || span.tags["http.path"] || "";
+}
+
 function facts(trace, logs) {
   const fact = (title, ...value) => element("div", { class: "fact" }, element("dt", {}, title), element("dd", {}, ...value));
   return element("dl", { class: "facts" },
@@ -266,7 +275,8 @@ function spanRow(trace, span, index, lines) {
   },
     element("span", { class: "label", style: { "--depth": Math.min(span.depth, 24) } },
       element("span", { class: "service" }, serviceOf(span) || "?"),
-      element("span", { class: "name" }, span.name || "(no name)"), ...notes),
+      element("span", { class: "name" }, span.name || "(no name)"),
+      element("span", { class: "note" }, targetOf(span)), ...notes),
     element("span", { class: "lane" },
       element("span", { class: "time", style: { left: `${left}%`, width: `max(2px, ${width}%)` } }),
       lengthLabel(span, left, width)));
