@@ -36,7 +36,7 @@ def run(program: str, path: Path | None = None) -> str:
 
 def test_all_that_is_installed_is_returned() -> None:
     """Without names everything that is here is hooked."""
-    expected = ["asgi", "flask", "aiohttp", "httpx", "requests", "sqlite3", "threads", "access_logs"]
+    expected = ["asgi", "flask", "aiohttp", "httpx", "requests", "sqlite3", "threads", "processes", "access_logs"]
     assert expected == clew.instrument()
 
 

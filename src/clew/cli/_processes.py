@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 STOP_S: Final = 10.0  # the collector drains its queue after SIGTERM; what still runs then is killed
-LAST_LINES: Final = 25
+LAST_LINES: Final = 80  # two workers of a server may fail at once, each with a traceback
 PR_SET_PDEATHSIG: Final = 1  # <linux/prctl.h>
 POLL_S: Final = 0.05
 

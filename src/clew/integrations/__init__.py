@@ -54,6 +54,7 @@ _KNOWN: Final = (
     _Known(("requests",), _Integration("requests", "requests")),
     _Known(("sqlite3",), _Integration("sqlite3", "sqlite3")),
     _Known(("threads",), _Integration("threads", "concurrent.futures.thread")),
+    _Known(("processes",), _Integration("processes", "concurrent.futures.process")),
     _Known(("access_logs",), _Integration("access_logs", "threading")),
 )
 _BY_NAME: Final = {name: known for known in _KNOWN for name in known.names}
