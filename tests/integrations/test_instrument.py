@@ -132,7 +132,7 @@ names = instrument_on_import()
 clew.uninstrument()
 print(len(names), sys.meta_path == before)
 """
-    assert "8 True" == run(program)
+    assert "9 True" == run(program)
 
 
 def test_function_is_called_once_for_a_module() -> None:
