@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clew.collector.store import Kind, StoreError
+from clew.collector.store import Kind, StoreError, UnreadableRows
 
 if TYPE_CHECKING:
     from clew.collector.store.clickhouse import ClickHouseStore
 
 
 class FaultyStore:
-    """Passes everything on; inserts fail while `down`, and fail *after* they came through while `mute`."""
+    """Passes everything on; inserts fail while `down`, *after* they came through while `mute`, and on `poison`."""
 
     def __init__(self, store: ClickHouseStore) -> None:
         self._store = store
         self.down = False
         self.mute = False
+        self.poison = b""
         self.inserts = 0
         self.select = store.select
         self.disk_bytes = store.disk_bytes
@@ -24,9 +25,11 @@ class FaultyStore:
         self.close = store.close
 
     def insert(self, kind: Kind, rows: bytes, token: str) -> None:
-        """As the store, or :class:`StoreError`."""
+        """As the store, or :class:`StoreError`, or for rows with the poison in them :class:`UnreadableRows`."""
         if self.down:
             raise StoreError("switched off")
+        if self.poison and self.poison in rows:
+            raise UnreadableRows("poison")
         self._store.insert(kind, rows, token)
         self.inserts += 1
         if self.mute:

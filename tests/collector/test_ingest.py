@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from clew.collector import ingest as ingest_module
 from clew.collector.feed import BACKLOG
 from clew.collector.ingest import Ingest, Unavailable
 from clew.collector.metrics import Metrics
@@ -184,6 +185,68 @@ def test_key_that_stands_twice_is_stored_with_its_neighbours(
     ingest.settle(TIMEOUT_S)
 
     assert [1, 1, 1, 0] == [_rows(store, n) for n in (1, 2, 3, 7)]
+
+
+def test_payload_that_cannot_be_stored_at_all_is_set_aside(
+    open_ingest: Callable[..., Ingest], faulty: FaultyStore, store: ClickHouseStore, tmp_path: Path
+) -> None:
+    """It passed the check and was acknowledged, so it is kept as a file; its neighbours are stored, once."""
+    ingest = open_ingest()
+    faulty.poison = b"poison"
+    for n in range(1, 6):
+        ingest.accept("spans", _spans(n, name="poison" if n == 4 else "x")).result(TIMEOUT_S)
+    ingest.settle(TIMEOUT_S)
+
+    assert [1, 1, 1, 0, 1] == [_rows(store, n) for n in range(1, 6)]
+    (aside,) = (tmp_path / "journal").glob("*.bad")
+    assert json.loads(_spans(4, name="poison")) == json.loads(aside.read_bytes())
+    assert 1 == ingest.metrics.value("rows_unreadable_total")
+
+
+def test_payload_whose_writing_was_cut_short_is_left_out(
+    open_ingest: Callable[..., Ingest], faulty: FaultyStore, store: ClickHouseStore, tmp_path: Path
+) -> None:
+    """A kill in the middle of a write: what was whole is stored by the next start, the piece is new when it comes."""
+    ingest = open_ingest()
+    faulty.down = True
+    for n in (1, 2):
+        ingest.accept("spans", _spans(n)).result(TIMEOUT_S)
+    ingest.close()
+    (group,) = (tmp_path / "journal").glob("*.group")
+    group.write_bytes(group.read_bytes()[:-5])
+    faulty.down = False
+    again = open_ingest()
+    assert [1, 0] == [_rows(store, 1), _rows(store, 2)]
+    again.accept("spans", _spans(2)).result(TIMEOUT_S)
+    again.settle(TIMEOUT_S)
+
+    assert [1, 1] == [_rows(store, 1), _rows(store, 2)]
+
+
+def test_answers_wait_when_much_waits_to_be_inserted(
+    open_ingest: Callable[..., Ingest], store: ClickHouseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients that wait for their answers are slowed down, and get them when there is room again."""
+    monkeypatch.setattr(ingest_module, "HOLD_BYTES", 0)
+    ingest = open_ingest()
+    future = ingest.accept("spans", _spans(1))
+    assert not future.done()
+    future.result(TIMEOUT_S)
+
+    assert 1 == _rows(store, 1)
+
+
+def test_much_too_much_is_refused(open_ingest: Callable[..., Ingest], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Receivers that nobody waits for cannot be slowed down: beyond the bound payloads are refused and counted."""
+    monkeypatch.setattr(ingest_module, "REFUSE_BYTES", 0)
+    monkeypatch.setattr(ingest_module, "GATHER_S", 60.0)
+    ingest = open_ingest()
+    ingest.offer("spans", _spans(1), "udp")
+    with pytest.raises(Unavailable) as refused:
+        ingest.offer("spans", _spans(2), "udp")
+
+    assert "busy" == refused.value.reason
+    assert 1 == ingest.metrics.value("payloads_refused_total", source="udp", reason="busy")
 
 
 def test_bad_payload_is_counted_and_harms_no_other(open_ingest: Callable[..., Ingest], store: ClickHouseStore) -> None:
