@@ -72,6 +72,7 @@ def test_failed_statement_is_an_error(db: sqlite3.Connection, clew_spans: Memory
     assert ("no such table: absent", "sqlite3.OperationalError") == (tags["error"], tags["error.type"])
 
 
+@pytest.mark.filterwarnings("ignore:Passing more than 1 positional:DeprecationWarning")  # since 3.13
 def test_classes_of_the_application_keep_working(clew_spans: MemorySender) -> None:
     """A connection and a cursor of the application's own are used, by place or by name, and traced once."""
 
