@@ -24,6 +24,7 @@ import logging
 import math
 import threading
 import time
+from collections import deque
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, Final
 
@@ -80,6 +81,7 @@ class Ingest:
         self._feed = Feed(metrics)
         self._changed = threading.Condition()
         self._gathering: dict[Kind, Group] = {}
+        self._full: deque[Group] = deque()  # groups that take no more, oldest first
         self._inserting: Group | None = None
         self._waiting_bytes = 0  # in memory, of all groups that are not inserted yet
         self._held: list[Future[None]] = []  # answers that wait for room
@@ -122,7 +124,7 @@ class Ingest:
         Futures are done, too, when the store has failed and there is nothing to wait for.
         """
         with self._changed:
-            groups = [*self._gathering.values(), *([self._inserting] if self._inserting else [])]
+            groups = [*self._gathering.values(), *self._full, *([self._inserting] if self._inserting else [])]
             for group in groups:
                 group.wanted = True
             if self._gathering:
@@ -185,7 +187,8 @@ class Ingest:
             self._changed.notify()
         self._journal.append(group, entry)
         self._waiting_bytes += len(entry.rows)
-        if self._is_full(group):
+        if group.items >= GROUP_ROWS or group.size >= self._group_bytes:
+            self._full.append(self._sealed(kind))
             self._changed.notify()
 
     def _held_answer(self) -> Future[None]:
@@ -213,7 +216,7 @@ class Ingest:
     # --- the side of the store: one thread ---
 
     def _run(self) -> None:
-        while not (self._closing and not self._gathering):
+        while not (self._closing and not self._gathering and not self._full):
             group = self._next_group()
             try:
                 if group:
@@ -230,28 +233,36 @@ class Ingest:
         with self._changed:
             while (wait_s := self._wait_s()) > 0:
                 self._changed.wait(wait_s if wait_s < threading.TIMEOUT_MAX else None)
-            kind = min(self._gathering, key=lambda kind: self._due(self._gathering[kind]), default=None)
-            if kind is None or self._due(self._gathering[kind]) > time.monotonic():
-                return None
-            group = self._inserting = self._gathering.pop(kind)
-            self._journal.seal(group)
-            return group
+            self._inserting = self._take()
+            return self._inserting
+
+    def _take(self) -> Group | None:
+        """Return the group that is due first, if one is; the lock is held."""
+        if self._full:
+            return self._full.popleft()
+        kind = min(self._gathering, key=lambda kind: self._due(self._gathering[kind]), default=None)
+        if kind is None or self._due(self._gathering[kind]) > time.monotonic():
+            return None
+        return self._sealed(kind)
+
+    def _sealed(self, kind: Kind) -> Group:
+        """End the gathering of a group; the lock is held."""
+        group = self._gathering.pop(kind)
+        self._journal.seal(group)
+        return group
 
     def _wait_s(self) -> float:
         """Return how long nothing is due; the lock is held."""
         due = [self._due(group) for group in self._gathering.values()]
         if self._inserter.spooling:
             due.append(self._inserter.retry_at)
-        if self._closing:
+        if self._closing or self._full:
             due.append(0.0)
         return min(due, default=math.inf) - time.monotonic()
 
     def _due(self, group: Group) -> float:
         """Return when a group is to be inserted, on the monotonic clock; the lock is held."""
-        return 0.0 if self._closing or group.wanted or self._is_full(group) else group.born + GATHER_S
-
-    def _is_full(self, group: Group) -> bool:
-        return group.items >= GROUP_ROWS or group.size >= self._group_bytes
+        return 0.0 if self._closing or group.wanted else group.born + GATHER_S
 
     def _finish(self, group: Group) -> None:
         """Let those go on who waited for this group or for room."""
