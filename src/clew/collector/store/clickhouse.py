@@ -180,7 +180,11 @@ class ClickHouseStore:
     def _limit_parts(self, table: str, max_disk: int) -> None:
         """A part is what :meth:`drop_oldest` drops: with a bound on the disk, none may grow to much of it."""
         largest = max(max_disk // 20, 200_000) if max_disk else 150_000_000_000  # the engine's default
-        self._writer.command(f"ALTER TABLE {table} MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = {largest}")
+        smallest = min(largest, 1 << 20)  # the bound while the engine is busy, by default 1 MiB
+        self._writer.command(
+            f"ALTER TABLE {table} MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = {largest}, "
+            f"max_bytes_to_merge_at_min_space_in_pool = {smallest}"
+        )
 
     def _collect_values_of(self, keys: Sequence[str]) -> None:
         """The keys may have changed since the last start, and a view is cheap: make it anew."""
