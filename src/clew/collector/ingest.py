@@ -2,19 +2,17 @@
 
 An insert costs tens of milliseconds whether it holds one span or ten thousand, and the engine must merge what it makes,
 so the cost of a span is decided by how many go together: 31 us of CPU at 4,000 a group, 7 at 60,000 (measured
-2026-11). A client that waits for its answer before it sends the next batch would keep groups small for ever. Therefore
-keeping and inserting are two steps:
+2026-11). Payloads that arrive while a group is inserted therefore gather for the next one (group commit):
 
-* **Kept**: a payload is checked and written to the journal by the thread that received it, and its future is done. From
-  then on a kill -9 loses nothing, and the payload sent again is not stored twice: :mod:`clew.collector.journal`.
-* **Inserted**: one thread takes what has gathered as soon as it is a full group, a second old, or wanted.
+* The thread that receives a payload checks it and writes it to the journal, which is what makes a kill -9 harmless:
+  :mod:`clew.collector.journal`.
+* One thread inserts what has gathered: a full group at once, else after a short while, in which others may join. It is
+  shorter when somebody waits for the answer (HTTP) than when nobody does (UDP, tail).
 
-Wanted it is by every question: :meth:`Ingest.settle` waits until all that was kept before it can be queried. The API
-asks that first, so a client that got its answer finds its spans, always.
-
-When more arrives than can be inserted, answers wait until there is room (the future is done later), which slows
-well-behaved clients down; beyond that payloads are refused with :class:`Unavailable`. If the store fails, groups stay
-in the journal and the store is tried again until it takes them, up to ``max_spool`` bytes.
+A payload's future is done when its group is in the table: whoever gets an answer finds the spans. If the store fails,
+the group stays in the journal, which is as durable, and the future is done as well; the store is tried again until it
+takes the group, up to ``max_spool`` bytes. Beyond that, or when more arrives than can be inserted, it is refused
+(:class:`Unavailable`).
 """
 
 from __future__ import annotations
@@ -42,9 +40,9 @@ if TYPE_CHECKING:
 
 GROUP_ROWS: Final = 60_000  # a full group; an insert of it takes 0.3 to 0.5 s
 GROUP_BYTES: Final = 32_000_000
-GATHER_S: Final = 1.0  # no group is older when it is inserted, wanted or not
-HOLD_BYTES: Final = 48_000_000  # kept, not yet inserted: beyond it answers wait
-REFUSE_BYTES: Final = 128_000_000  # ... and beyond this payloads are refused
+GATHER_ANSWERED_S: Final = 0.05  # how long a group gathers when a client waits for the answer
+GATHER_QUIET_S: Final = 0.25  # ... and when none does
+REFUSE_BYTES: Final = 128_000_000  # kept in memory, not yet inserted: beyond it payloads are refused
 
 _log = logging.getLogger("clew.collector")
 
@@ -84,7 +82,7 @@ class Ingest:
         self._full: deque[Group] = deque()  # groups that take no more, oldest first
         self._inserting: Group | None = None
         self._waiting_bytes = 0  # in memory, of all groups that are not inserted yet
-        self._held: list[Future[None]] = []  # answers that wait for room
+        self._under_way: dict[bytes, Future[None]] = {}  # a payload sent again while its first copy is on the way
         self._closing = False
         metrics.gauge("waiting_bytes", lambda: self._waiting_bytes)
         metrics.gauge("spool_bytes", self._journal.pending_bytes)
@@ -93,7 +91,7 @@ class Ingest:
         self._thread.start()
 
     def accept(self, kind: Kind, payload: bytes, source: str = "http") -> Future[None]:
-        """Check a payload and keep it, once; the future is done when it may be acknowledged. Any thread.
+        """Check a payload and have it stored, once; the future is done when that is so. Any thread.
 
         Raises :class:`~clew.collector.payload.BadPayload` and :class:`Unavailable`.
         """
@@ -102,7 +100,7 @@ class Ingest:
         with self._changed:
             if self._journal.remembers(digest):
                 self.metrics.count("payloads_repeated_total", source=source)
-                return _DONE
+                return self._under_way.get(digest, _DONE)
             return self._keep(checked, Entry(checked.rows, checked.items, digest, {}), source)
 
     def offer(self, kind: Kind, payload: bytes, source: str, offsets: Mapping[str, Any] | None = None) -> Future[None]:
@@ -118,22 +116,14 @@ class Ingest:
         """Return what was last kept in ``offsets`` under this key; None if nothing was."""
         return self._journal.offset(key)
 
-    def settling(self) -> list[Future[None]]:
-        """Have all that was kept so far inserted now; return what is done when it can be queried. Any thread.
-
-        Futures are done, too, when the store has failed and there is nothing to wait for.
-        """
+    def settle(self, timeout: float | None = None) -> None:
+        """Insert what was kept so far now; wait, at most ``timeout`` seconds, until it can be queried. Any thread."""
         with self._changed:
             groups = [*self._gathering.values(), *self._full, *([self._inserting] if self._inserting else [])]
             for group in groups:
-                group.wanted = True
-            if self._gathering:
-                self._changed.notify()
-        return [group.stored for group in groups]
-
-    def settle(self, timeout: float | None = None) -> None:
-        """Wait, at most ``timeout`` seconds, until all that was kept so far can be queried. Any thread."""
-        wait(self.settling(), timeout)
+                group.due = 0.0
+            self._changed.notify()
+        wait([group.stored for group in groups], timeout)
 
     @property
     def store_works(self) -> bool:
@@ -169,32 +159,36 @@ class Ingest:
 
     def _keep(self, checked: Checked, entry: Entry, source: str) -> Future[None]:
         """Write a payload to the journal and add it to its group; the lock is held."""
-        if entry.items or entry.offsets:
-            self._refuse_if_full(source)
-            try:
-                self._add(checked.kind, entry)
-            except OSError as error:
-                text = f"The data directory takes no more ({error.strerror}). Free some space; nothing was stored."
-                raise self._refused(source, "disk", text) from error
+        if not entry.items and not entry.offsets:
+            self._count_stored(checked, source)
+            return _DONE
+        self._refuse_if_full(source)
+        try:
+            group = self._add(checked.kind, entry)
+        except OSError as error:
+            text = f"The data directory takes no more ({error.strerror}). Free some space; nothing was stored."
+            raise self._refused(source, "disk", text) from error
         self._count_stored(checked, source)
         self._feed.publish(checked.kind, checked.rows)
-        return self._held_answer() if self._waiting_bytes > HOLD_BYTES else _DONE
+        return group.stored
 
-    def _add(self, kind: Kind, entry: Entry) -> None:
+    def _add(self, kind: Kind, entry: Entry) -> Group:
         group = self._gathering.get(kind)
         if group is None:
             group = self._gathering[kind] = self._journal.open(kind)
+            group.due = group.born + GATHER_QUIET_S
             self._changed.notify()
         self._journal.append(group, entry)
         self._waiting_bytes += len(entry.rows)
+        if entry.digest is not None:
+            self._under_way[entry.digest] = group.stored
+            if group.due > group.born + GATHER_ANSWERED_S:
+                group.due = group.born + GATHER_ANSWERED_S
+                self._changed.notify()
         if group.items >= GROUP_ROWS or group.size >= self._group_bytes:
             self._full.append(self._sealed(kind))
             self._changed.notify()
-
-    def _held_answer(self) -> Future[None]:
-        future = _future()
-        self._held.append(future)
-        return future
+        return group
 
     def _refuse_if_full(self, source: str) -> None:
         if self._closing:
@@ -262,33 +256,21 @@ class Ingest:
 
     def _due(self, group: Group) -> float:
         """Return when a group is to be inserted, on the monotonic clock; the lock is held."""
-        return 0.0 if self._closing or group.wanted else group.born + GATHER_S
+        return 0.0 if self._closing else group.due
 
     def _finish(self, group: Group) -> None:
-        """Let those go on who waited for this group or for room."""
+        """Let those go on who waited for this group."""
         with self._changed:
             self._inserting = None
             self._waiting_bytes -= group.size
-            released: list[Future[None]] = []
-            if self._waiting_bytes <= HOLD_BYTES:
-                released, self._held = self._held, released
-        for future in (group.stored, *released):
-            future.set_result(None)
-
-
-def _is_full(group: Group) -> bool:
-    return group.items >= GROUP_ROWS or group.size >= GROUP_BYTES
-
-
-def _future() -> Future[None]:
-    """Return a future that nobody can cancel."""
-    future: Future[None] = Future()
-    future.set_running_or_notify_cancel()
-    return future
+            for entry in group.entries:
+                if entry.digest is not None:
+                    self._under_way.pop(entry.digest, None)
+        group.stored.set_result(None)
 
 
 def _done() -> Future[None]:
-    future = _future()
+    future: Future[None] = Future()
     future.set_result(None)
     return future
 

@@ -47,11 +47,11 @@ class Entry(NamedTuple):
 class Group:
     """Payloads of one kind that become one insert: a file here, and the same in memory. Made by :class:`Journal`.
 
-    ``stored`` is done when they can be queried, or when the store has failed and only the file is left. ``wanted`` is
-    set by who waits for that.
+    ``stored`` is done when they can be queried, or when the store has failed and only the file is left. ``due`` is when
+    the group is to be inserted, on the monotonic clock.
     """
 
-    __slots__ = ("born", "entries", "fd", "items", "kind", "name", "size", "stored", "wanted")
+    __slots__ = ("born", "due", "entries", "fd", "items", "kind", "name", "size", "stored")
 
     def __init__(self, name: str, kind: Kind, fd: int = -1) -> None:
         self.name = name
@@ -60,7 +60,7 @@ class Group:
         self.entries: list[Entry] = []
         self.items = self.size = 0
         self.born = time.monotonic()
-        self.wanted = False
+        self.due = self.born
         self.stored: Future[None] = Future()
         self.stored.set_running_or_notify_cancel()  # several may wait for it: nobody can cancel it for all
 

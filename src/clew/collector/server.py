@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from clew.collector.settings import Address, Settings
 
 RETENTION_S: Final = 10.0  # between two looks at the disk
-SETTLE_S: Final = 2.0  # how long a question waits for the rows that it should see
 DRAIN_S: Final = 10  # for HTTP requests under way at the end
 OPEN_PATHS: Final = frozenset({"/health"}) | api.PUBLIC_PATHS  # no token wanted
 QUERY_TOKEN_PATHS: Final = frozenset({"/api/v1/tail"})  # what a browser opens cannot send a header
@@ -95,7 +94,7 @@ def build_app(store: SpanStore, ingest: Ingest, settings: Settings) -> ASGIApp:
     ]
     rest = Starlette(routes=[*own, *api.routes(store, ingest, settings)])
     rest.router.redirect_slashes = False  # Zipkin answers 404, too
-    front = _Front(Receiver(ingest, settings.max_body), _Settled(ingest, rest), settings.token)
+    front = _Front(Receiver(ingest, settings.max_body), rest, settings.token)
     return Cors(front, settings.allowed_origins)
 
 
@@ -128,19 +127,6 @@ class _Front:
         if not given and path in QUERY_TOKEN_PATHS:
             given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0].encode()
         return hmac.compare_digest(given, self._token)
-
-
-class _Settled:
-    """Before the API answers, everything that was acknowledged until then can be queried: who posts finds it."""
-
-    def __init__(self, ingest: Ingest, rest: ASGIApp) -> None:
-        self._ingest = ingest
-        self._rest = rest
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and "/api/" in scope["path"] and (stored := self._ingest.settling()):
-            await asyncio.wait(map(asyncio.wrap_future, stored), timeout=SETTLE_S)
-        await self._rest(scope, receive, send)
 
 
 def _refusal() -> Response:

@@ -1,7 +1,7 @@
 """Spans and log records over HTTP: ``POST /api/v2/spans`` and ``POST /api/v1/logs``.
 
 Plain ASGI, without a framework in between: this is the hot route. A request is answered 202, with nothing in it, when
-its payload is kept (see :mod:`clew.collector.ingest`); a refusal says what is wrong, where, and what to do. Compared
+its payload is stored (see :mod:`clew.collector.ingest`); a refusal says what is wrong, where, and what to do. Compared
 with Zipkin's own server: an empty body is 202, the content type does not matter (only protobuf is looked for), gzip is
 the one encoding.
 """
