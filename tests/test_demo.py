@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from clew.cli.demo import _own_command
 from command_line import clean_environment
 
 pytestmark = pytest.mark.timeout(180)  # six interpreters and a database on a machine that runs other things too
@@ -132,3 +133,15 @@ def test_missing_frameworks_are_named_with_the_extra(tmp_path: Path) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, env=clean_environment(), check=False
     )
     assert (1, "clew: The shop needs flask: pip install 'clew[demo]'\n") == (done.returncode, done.stderr)
+
+
+def test_commands_to_try_are_those_that_work_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without an activated environment `clew` is not on the PATH, and the demo says where it is."""
+    beside = Path(sys.executable).with_name("clew")
+    monkeypatch.setenv("PATH", str(beside.parent))
+    assert "clew" == _own_command()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert str(beside) == _own_command()
+    monkeypatch.chdir(beside.parent.parent.parent)
+    assert str(beside.relative_to(Path.cwd())) == _own_command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+import shutil
 import signal
 import socket
 import sys
@@ -240,9 +241,10 @@ def _keep_running(stage: Stage) -> None:
     elsewhere = stage.collector.url != DEFAULT_COLLECTOR
     _say(f"\nPage:    {stage.collector.url}/")
     _say(f"Try:     {f'export CLEW_COLLECTOR={stage.collector.url}' if elsewhere else 'in another terminal'}")
-    _say("         clew ls --errors")
-    _say("         clew trace last --logs")
-    _say("         clew tail")
+    clew = _own_command()
+    _say(f"         {clew} ls --errors")
+    _say(f"         {clew} trace last --logs")
+    _say(f"         {clew} tail")
     _say(f"         curl -i {stage.gateway.url}/items/tea")
     _say("Light traffic goes on. Ctrl-C ends everything.")
     visits = [visit for together in _shop.VISITS for visit in together]
@@ -251,6 +253,14 @@ def _keep_running(stage: Stage) -> None:
         time.sleep(PAUSE_S)
         stage.processes.check()
         _send(stage.gateway, [chance.choice(visits)])
+
+
+def _own_command() -> str:
+    """Return what to type for `clew` here: after `make demo` it is in an environment that nobody activated."""
+    beside = Path(sys.executable).with_name("clew")
+    if shutil.which("clew") or not beside.exists():
+        return "clew"
+    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
 
 
 def _say(text: str) -> None:
