@@ -140,6 +140,20 @@ def make_span(
     return span
 
 
+def mark_failed(error: BaseException, span: Span) -> None:
+    """Note on an exception which request it left, so that whoever logs it later can tell."""
+    try:
+        error.__clew_span__ = span  # type: ignore[attr-defined]
+    except (AttributeError, TypeError):  # an exception of an extension may take no attributes
+        pass
+
+
+def failed_span(error: BaseException | None) -> Span | None:
+    """Return the request's span that an exception left, if it is marked with one."""
+    span = getattr(error, "__clew_span__", None)
+    return span if isinstance(span, Span) else None
+
+
 def to_tag(value: object) -> str:
     """Turn any value into text of a tag's length. The queue counts spans, so their size must be bounded here."""
     text = to_text(value)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from clew import _tracer
 from clew._context import current, parse_span_id, parse_trace_id
+from clew._span import failed_span
 from clew.wire import MAX_MESSAGE_CHARS, LogLine, cut, cut_head
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def stamp(record: logging.LogRecord) -> None:
     attributes = record.__dict__
     if "trace_id" not in attributes:
         node = current.get()
+        if node is None and record.exc_info:
+            node = failed_span(record.exc_info[1])  # servers report what left the application after the request's end
         if node is None:
             attributes["trace_id"] = attributes["span_id"] = attributes["parent_id"] = NONE
         else:

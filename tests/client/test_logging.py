@@ -13,6 +13,7 @@ import structlog
 from loguru import logger as loguru_logger
 
 import clew
+from clew.integrations.wsgi import TraceMiddleware
 from clew.logging import (
     DEFAULT_FORMAT,
     TraceFilter,
@@ -325,3 +326,21 @@ def test_loguru_record_gets_the_ids(sender: RecordingSender) -> None:
     patched.info("inside")
     loguru_logger.remove(sink)
     assert ["- - test outside", f"{TRACE} {SPAN} test inside"] == stream.getvalue().splitlines()
+
+
+def test_exception_that_left_a_request_is_logged_with_its_ids(root: logging.Logger, sender: RecordingSender) -> None:
+    """Servers report it when the request is over: gunicorn's "Error handling request", for one."""
+    stream = handler_of(root, ALL_FIELDS)
+    install()
+
+    def failing_app(environ: dict[str, object], start_response: object) -> list[bytes]:
+        raise ValueError("broken")
+
+    app = TraceMiddleware(failing_app)
+    try:
+        app({"REQUEST_METHOD": "GET", "PATH_INFO": "/", "HTTP_X_TRACE_ID": TRACE}, print)
+    except ValueError:
+        assert clew.get_trace_context() is None
+        logging.getLogger("server").exception("Error handling request")
+    assert clew.flush()
+    assert f"{TRACE}|{sender.span('GET')['id']}|-|test|Error handling request" == stream.getvalue().splitlines()[0]

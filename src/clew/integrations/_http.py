@@ -18,7 +18,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from clew._span import Endpoint, Span
+from clew._span import Endpoint, Span, mark_failed
 from clew._tracer import outgoing_headers, start_entry_span, start_span
 from clew.wire import MAX_TAG_VALUE_CHARS, cut
 
@@ -59,6 +59,7 @@ def finish_server(span: Span, status: int, error: BaseException | None = None) -
     """End a server span. ``status`` 0: no response was begun; with an exception the server will then answer 500."""
     if error is not None:
         span.set_error(error)
+        mark_failed(error, span)
         status = status or 500
     if status:
         span.tags["http.status_code"] = str(status)
