@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from clew.collector import ingest as ingest_module
-from clew.collector.feed import BACKLOG
 from clew.collector.ingest import Ingest, Unavailable
+from clew.collector.ingest.feed import BACKLOG
+from clew.collector.ingest.payload import BadPayload
 from clew.collector.metrics import Metrics
-from clew.collector.payload import BadPayload
 from collector.collector_process import wait_until
 from collector.faulty_store import FaultyStore
 

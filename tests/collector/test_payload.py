@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from clew.collector.payload import BadPayload, check, kind_of
+from clew.collector.ingest.payload import BadPayload, check, kind_of
 
 SPAN = {"traceId": "000000000000000a", "id": "000000000000000b"}
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clew.collector.payload import BadPayload
+from clew.collector.ingest.payload import BadPayload
 from clew.collector.receivers.zipkin_proto import spans_to_json
 
 

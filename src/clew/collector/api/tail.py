@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import BaseRoute
 
-    from clew.collector.feed import Published, Subscription
     from clew.collector.ingest import Ingest
+    from clew.collector.ingest.feed import Published, Subscription
 
 HEARTBEAT_S = 15.0  # keeps proxies from closing a quiet stream, and shows us a client that is gone
 _ONE_LINE = bytes.maketrans(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from clew import wire
 from clew.collector.ingest import Ingest, Unavailable
-from clew.collector.payload import BadPayload
+from clew.collector.ingest.payload import BadPayload
 from clew.collector.receivers.zipkin_proto import spans_to_json
 
 if TYPE_CHECKING:

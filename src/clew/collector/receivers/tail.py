@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from clew import wire
 from clew.collector.ingest import Ingest, Unavailable
-from clew.collector.payload import BadPayload, check
+from clew.collector.ingest.payload import BadPayload, check
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

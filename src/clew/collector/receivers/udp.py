@@ -13,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from clew.collector.ingest import Ingest, Unavailable
-from clew.collector.payload import BadPayload, kind_of
+from clew.collector.ingest.payload import BadPayload, kind_of
 
 if TYPE_CHECKING:
     from clew.collector.settings import Address

@@ -2,7 +2,7 @@
 
 Written by hand, for it is three small messages, and a generated decoder would be a dependency larger than this file.
 Hostile input: every length is checked against what is there, varints end after ten bytes, nothing recurses on input.
-What the fields may hold is judged afterwards, with the JSON, in :mod:`clew.collector.payload`.
+What the fields may hold is judged afterwards, with the JSON, in :mod:`clew.collector.ingest.payload`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from clew.collector.payload import BadPayload
+from clew.collector.ingest.payload import BadPayload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

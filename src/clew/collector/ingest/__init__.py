@@ -5,7 +5,7 @@ so the cost of a span is decided by how many go together: 31 us of CPU at 4,000 
 2026-11). Payloads that arrive while a group is inserted therefore gather for the next one (group commit):
 
 * The thread that receives a payload checks it and writes it to the journal, which is what makes a kill -9 harmless:
-  :mod:`clew.collector.journal`.
+  :mod:`clew.collector.ingest.journal`.
 * One thread inserts what has gathered: a full group at once, else after a short while, in which others may join. It is
   shorter when somebody waits for the answer (HTTP) than when nobody does (UDP, tail).
 
@@ -26,10 +26,10 @@ from collections import deque
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, Final
 
-from clew.collector.feed import Feed, Subscription
-from clew.collector.inserter import Inserter
-from clew.collector.journal import DIGEST_BYTES, Entry, Group, Journal
-from clew.collector.payload import BadPayload, Checked, check
+from clew.collector.ingest.feed import Feed, Subscription
+from clew.collector.ingest.inserter import Inserter
+from clew.collector.ingest.journal import DIGEST_BYTES, Entry, Group, Journal
+from clew.collector.ingest.payload import BadPayload, Checked, check
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,7 +93,7 @@ class Ingest:
     def accept(self, kind: Kind, payload: bytes, source: str = "http") -> Future[None]:
         """Check a payload and have it stored, once; the future is done when that is so. Any thread.
 
-        Raises :class:`~clew.collector.payload.BadPayload` and :class:`Unavailable`.
+        Raises :class:`~clew.collector.ingest.payload.BadPayload` and :class:`Unavailable`.
         """
         checked = self._check(kind, payload, source)
         digest = hashlib.sha256(payload).digest()[:DIGEST_BYTES]

@@ -11,13 +11,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from clew.collector.payload import check_carefully
+from clew.collector.ingest.payload import check_carefully
 from clew.collector.store import Kind, SpanStore, StoreError, UnreadableRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from clew.collector.journal import Entry, Group, Journal
+    from clew.collector.ingest.journal import Entry, Group, Journal
     from clew.collector.metrics import Metrics
 
 RETRY_S: Final = (0.5, 10.0)  # the store has failed: first and longest wait before it is tried again
