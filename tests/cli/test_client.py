@@ -103,7 +103,12 @@ def test_an_answer_cannot_speak_to_the_terminal(serve: Serve, capfd: pytest.Capt
     assert "\\x1b[2J[bold]evil[/bold]" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:9411", "ftp://x", "http://", "file:///etc/passwd"])
+def test_an_address_may_lack_its_scheme() -> None:
+    """As people type it."""
+    assert "http://127.0.0.1:9411" == Collector("127.0.0.1:9411/").url
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:port", "", "127.0.0.1:99999", "ftp://x", "http://", "file:///etc/passwd"])
 def test_what_is_no_http_address_is_wrong_usage(url: str) -> None:
     """A usage error, exit code 2."""
     with pytest.raises(click.BadParameter):

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+import clew
 from clew.cli._processes import Processes, free_ports
 from command_line import Running, clean_environment, run_clew, start_collector
 
@@ -268,13 +269,46 @@ def test_no_collector_is_one_sentence_and_code_1(command: list[str]) -> None:
         ["trace"],
         ["logs", "x", "--level", "LOUD"],
         ["ls", "--collector", "ftp://x"],
+        ["up", "--retain", "soon"],
+        ["up", "--http", "nowhere"],
+        ["up", "--config", "/nonexistent.toml"],
+        ["up", "--bogus"],
+        ["run"],
+        ["demo", "--bogus"],
     ],
 )
 def test_wrong_usage_is_code_2(arguments: list[str]) -> None:
-    """With a word about the usage on standard error."""
+    """Said in one style, whoever found it, with the way to the help."""
     done = run_clew(*arguments)
     assert (2, "") == (done.returncode, done.stdout)
-    assert "Usage: clew" in done.stderr
+    assert done.stderr.startswith("clew: ")
+    assert done.stderr.endswith(" --help` lists what there is.\n")
+
+
+def test_python_m_clew_is_the_command() -> None:
+    """For places where the script is not on the PATH."""
+    command = [sys.executable, "-m", "clew", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean_environment(), check=False)
+    assert (0, f"clew {clew.__version__}\n", "") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_a_pipe_gets_all_of_a_trace(collector: Running) -> None:
+    """Names, messages and stack traces whole, however long."""
+    name, message, trace_id = "n" * 300, "m" * 300 + "\nand more", "1f" * 16
+    stack = 'File "app.py", line 3, in charge\n  pay()\n' + "s" * 300
+    tags = {"error": message, "error.stack": stack}
+    collector.post("/api/v2/spans", [span(trace_id, 1, "whole", name, -9_000_000_000, 10, tags=tags)])
+    drawn = collector.clew("trace", trace_id).stdout
+    assert [] == [part for part in (name, *message.split("\n"), *stack.split("\n")) if part not in drawn]
+    fitted = collector.clew("trace", trace_id, COLUMNS="80").stdout
+    assert 80 == max(map(len, fitted.splitlines()))
+
+
+def test_a_terminal_without_unicode_shows_stand_ins(collector: Running) -> None:
+    """A micro sign becomes a u; what has no stand-in is an escape, never a traceback."""
+    done = collector.clew("logs", FAILED, PYTHONIOENCODING="ascii")
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "+0 us  gateway" in done.stdout
 
 
 @pytest.mark.parametrize("command", ["up", "run", "demo", "ls", "trace", "logs", "tail"])

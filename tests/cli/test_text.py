@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clew.cli._text import clock_time, duration, offset, plural, visible, visible_lines
+from clew.cli._text import clock_time, duration, headline, offset, plural, visible, visible_lines
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,35 @@ def test_lines_are_split_and_each_made_visible() -> None:
 def test_durations_are_written_as_people_say_them(us: int | None, expected: str) -> None:
     """Three figures and a unit, never 1000 of a unit."""
     assert expected == duration(us)
+
+
+@pytest.mark.parametrize(
+    ("traceback", "expected"),
+    [
+        ('Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\nValueError: no', "ValueError: no"),
+        (
+            'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\n    ^^^\n'
+            "sqlalchemy.exc.OperationalError: no such table\n[SQL: SELECT 1]\n(Background on this error at: ...)",
+            "sqlalchemy.exc.OperationalError: no such table",
+        ),
+        (
+            'Traceback (most recent call last):\n  File "a.py", line 1, in f\nKeyError: 1\n\n'
+            "During handling of the above exception, another exception occurred:\n\n"
+            'Traceback (most recent call last):\n  File "b.py", line 2, in g\nValueError: first\n    second\n',
+            "ValueError: first",
+        ),
+        (
+            '  | ExceptionGroup: two (2 sub-exceptions)\n  +-+---- 1 ----\n    | File "a"',
+            "ExceptionGroup: two (2 sub-exceptions)",
+        ),
+        ("Traceback:\nDeclined: no", "Declined: no"),
+        ("only words", "only words"),
+        ("", ""),
+    ],
+)
+def test_the_headline_of_a_traceback_names_the_exception(traceback: str, expected: str) -> None:
+    """The first line behind the last frame, for a message may have many."""
+    assert expected == headline(traceback)
 
 
 def test_offsets_have_a_sign() -> None:

@@ -15,7 +15,7 @@ from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
 import click
 
-from clew.cli._text import visible, visible_lines
+from clew.cli._text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,15 +28,6 @@ LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 class CommandError(click.ClickException):
     """What went wrong and what to do, in one sentence; the command ends with exit code 1."""
-
-    def show(self, file: Any = None) -> None:
-        """Print to standard error, red where there are colours. The message may quote foreign text."""
-        from rich.text import Text
-
-        from clew.cli._terminal import console
-
-        text = "\n".join(visible_lines(self.message))
-        console(stderr=True).print(Text.assemble(("clew: ", "bold red"), text), soft_wrap=True)
 
 
 class NotFoundError(CommandError):
@@ -58,18 +49,13 @@ class Event:
 class Collector:
     """A collector's HTTP API.
 
-    `url`: with or without a path, ``http`` or ``https``. `token`: sent as bearer token. A proxy from the environment
-    is used, but not for loopback addresses, where it could only be a mistake.
+    `url`: with or without a path, ``http`` (which may be left out) or ``https``. `token`: sent as bearer token. A
+    proxy from the environment is used, but not for loopback addresses, where it could only be a mistake.
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        self.url = url.rstrip("/")
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise click.BadParameter(
-                f"{visible(url)!r} is no address like {DEFAULT_COLLECTOR}", param_hint="--collector"
-            )
-        self._opener = _opener(parts.hostname)
+        self.url = (url if "://" in url else f"http://{url}").rstrip("/")
+        self._opener = _opener(_host_of(self.url))
         self._headers = {"Accept": "application/json"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
@@ -124,6 +110,17 @@ class Collector:
         if refused.code == 404:
             return NotFoundError(f"{self.url} does not have that ({reason or 'not found'}).")
         return CommandError(f"{self.url} answered {refused.code}: {reason or refused.reason}.")
+
+
+def _host_of(url: str) -> str:
+    """Return the host of an address; BadParameter if it is none, or a port is no number."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts.hostname
+    except ValueError:
+        pass
+    raise click.BadParameter(f"{url!r} is no address like {DEFAULT_COLLECTOR}", param_hint="--collector")
 
 
 def _opener(host: str) -> OpenerDirector:

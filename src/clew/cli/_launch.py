@@ -97,11 +97,16 @@ def become(command: Sequence[str], env: Mapping[str, str]) -> NoReturn:
         raise LaunchError(f"{words[0]!r} could not be started: {error.strerror}.") from None
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in the words and with the exit code of the other commands."""
+        print(f"clew: {message}\n`{self.prog} --help` lists what there is.", file=sys.stderr)
+        raise SystemExit(2)
+
+
 def main(arguments: Sequence[str]) -> NoReturn:
     """Run ``clew run`` by argparse: the way without click. Exit code 1 if the command cannot start, 2 for usage."""
-    parser = argparse.ArgumentParser(
-        "clew run", description="Run a program with tracing turned on, its code unchanged."
-    )
+    parser = _Parser("clew run", description="Run a program with tracing turned on, its code unchanged.")
     for option in OPTIONS:
         text = f"{option.help} [{option.variable}]".replace("%", "%%")
         if option.metavar:

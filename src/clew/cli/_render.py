@@ -1,7 +1,8 @@
 """A trace as lines for a terminal: tree, durations, bars to scale, errors, log lines.
 
-Pure: rows in, `rich.text.Text` out, nothing printed; every line fits the given width. Foreign text passes
-`clew.cli._text.visible` here and is only ever appended as text, so that rich's markup stays text too.
+Pure: rows in, `rich.text.Text` out, nothing printed; every line fits the given width unless all is wanted whole.
+Foreign text passes `clew.cli._text.visible` here and is only ever appended as text, so that rich's markup stays text
+too.
 
 A line is: tree and name, duration, bar. The name column takes what it needs up to about half of the width. A tree too
 deep for its column moves to the left edge and says its depth as a number instead.
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from clew.cli._text import ELLIPSIS, clock_time, duration, offset, plural, visible, visible_lines
+from clew.cli._text import ELLIPSIS, clock_time, duration, headline, offset, plural, visible, visible_lines
+from clew.cli._tree import MAX_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -57,11 +59,16 @@ ASCII: Final = Glyphs("|- ", "`- ", "|  ", "=", "-", "-", ".", "!", "-")
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How to draw: `width` in columns, what to show beneath the spans, which characters."""
+    """How to draw: `width` in columns, what to show beneath the spans, which characters.
+
+    `whole`: nothing is cut or left out, however wide the lines become: for a pipe, where `grep` and people with a
+    pager want all of it.
+    """
 
     width: int = 100
     tags: bool = False
     logs: bool = False
+    whole: bool = False
     glyphs: Glyphs = UNICODE
 
 
@@ -119,11 +126,12 @@ def _lay_out(rows: Sequence[Row], style: Style) -> _Layout:
     begin = min(starts, default=0)
     most = min(MAX_LABEL_CELLS, int(style.width * MAX_LABEL_SHARE))
     most = min(most, style.width - MIN_BAR_CELLS - DURATION_CELLS - 2 * GAP_CELLS)
-    max_depth = max(1, (most - MIN_NAME_CELLS) // 3)
+    max_depth = MAX_PATH if style.whole else max(1, (most - MIN_NAME_CELLS) // 3)
     layout = _Layout(style, begin, max(1, max(ends, default=0) - begin), most, 0, max_depth, {})
     layout.colours = colours_of(row.service for row in rows)
-    layout.label = min(most, max((_label(row, layout).cell_len for row in rows), default=0))
-    layout.bar = style.width - layout.label - DURATION_CELLS - 2 * GAP_CELLS
+    longest = max((_label(row, layout).cell_len for row in rows), default=0)
+    layout.label = longest if style.whole else min(most, longest)
+    layout.bar = max(MIN_BAR_CELLS, style.width - layout.label - DURATION_CELLS - 2 * GAP_CELLS)
     parts = max(1, layout.bar // TICK_EVERY_CELLS)
     layout.ticks = [round(i * (layout.bar - 1) / parts) for i in range(parts + 1)]
     return layout
@@ -150,12 +158,19 @@ def _summary(trace_id: str, rows: Sequence[Row], style: Style) -> list[Text]:
     head = Text.assemble(("trace ", "dim"), visible(trace_id), (dot, "dim"))
     begun = clock_time(layout_begin, date=head.cell_len + DATE_TIME_CELLS <= style.width)
     second = Text.assemble(head, (begun, "dim"))
+    if style.whole:
+        return [Text.assemble(title, (dot, "dim"), facts), second]
     room = style.width - facts.cell_len - cell_len(dot)
     title.truncate(max(8, room), overflow="ellipsis")
     first = Text.assemble(title, (dot, "dim"), facts)
-    first.truncate(style.width, overflow="ellipsis")
-    second.truncate(style.width, overflow="ellipsis")
-    return [first, second]
+    return [_fitted(first, style), _fitted(second, style)]
+
+
+def _fitted(line: Text, style: Style) -> Text:
+    """Cut a line at the width, unless all of it is wanted."""
+    if not style.whole:
+        line.truncate(style.width, overflow="ellipsis")
+    return line
 
 
 def _ruler(layout: _Layout) -> Text:
@@ -254,9 +269,13 @@ def _half_cells(row: Row, layout: _Layout) -> range:
 
 
 def _details(row: Row, stem: str, layout: _Layout) -> Iterable[Text]:
-    """Say beneath a span why it failed and, on request, its tags and annotations."""
+    """Say beneath a span why it failed and, on request, where, its tags and its annotations."""
     if row.error and row.error != _status(row):
-        yield _beneath(stem, row.error.split("\n")[0], "red", layout)
+        for line in row.error.split("\n") if layout.style.whole else row.error.split("\n")[:1]:
+            yield _beneath(stem, line, "red", layout)
+    if layout.style.tags or layout.style.whole:
+        for line in row.stack.split("\n") if row.stack else ():
+            yield _beneath(stem, line, "red dim", layout)
     if not layout.style.tags:
         return
     for key, value in sorted(row.tags.items()):
@@ -266,16 +285,15 @@ def _details(row: Row, stem: str, layout: _Layout) -> Iterable[Text]:
 
 
 def _beneath(stem: str, text: str, colour: str, layout: _Layout) -> Text:
-    line = Text.assemble((stem, "dim"), (visible(text), colour), no_wrap=True)
-    line.truncate(layout.style.width, overflow="ellipsis")
-    return line
+    return _fitted(Text.assemble((stem, "dim"), (visible(text), colour), no_wrap=True), layout.style)
 
 
 def _log_lines(logs: Sequence[LogLine], stem: str, layout: _Layout) -> Iterable[Text]:
-    for log in logs[:MAX_LOG_LINES]:
+    shown = len(logs) if layout.style.whole else MAX_LOG_LINES
+    for log in logs[:shown]:
         yield _log_beneath(log, stem, layout)
-    if len(logs) > MAX_LOG_LINES:
-        yield _beneath(stem, f"{ELLIPSIS} {plural(len(logs) - MAX_LOG_LINES, 'more line')}", "dim", layout)
+    if len(logs) > shown:
+        yield _beneath(stem, f"{ELLIPSIS} {plural(len(logs) - shown, 'more line')}", "dim", layout)
 
 
 def _log_beneath(log: LogLine, stem: str, layout: _Layout) -> Text:
@@ -284,9 +302,8 @@ def _log_beneath(log: LogLine, stem: str, layout: _Layout) -> Text:
     line.append(f"{visible(log.level)} ", colour or "dim")
     line.append(visible(log.message.rstrip("\n").split("\n")[0]), colour or "italic")
     if log.exception:
-        line.append(f" {layout.style.glyphs.between} {visible(log.exception.rstrip().split(chr(10))[-1])}", "red")
-    line.truncate(layout.style.width, overflow="ellipsis")
-    return line
+        line.append(f" {layout.style.glyphs.between} {visible(headline(log.exception))}", "red")
+    return _fitted(line, layout.style)
 
 
 def _logs_by_span(rows: Sequence[Row], logs: Sequence[LogLine]) -> dict[str, list[LogLine]]:

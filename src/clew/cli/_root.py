@@ -106,14 +106,27 @@ def cli() -> None:
     """Follow one request through all your Python services."""
 
 
+def _complain(error: click.ClickException) -> None:
+    """Say in one style what went wrong, on standard error: red where there are colours; it may quote foreign text."""
+    from rich.text import Text
+
+    from clew.cli._terminal import console
+    from clew.cli._text import visible_lines
+
+    text = "\n".join(visible_lines(error.format_message()))
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        text += f"\n`{error.ctx.command_path} --help` lists what there is."
+    console(stderr=True).print(Text.assemble(("clew: ", "bold red"), text), soft_wrap=True)
+
+
 def main() -> NoReturn:
-    """Run `cli`; Ctrl-C ends quietly with 130, a reader that has gone with 0."""
+    """Run `cli`: 0 done, 1 it failed, 2 it was called wrongly; Ctrl-C ends quietly with 130, a reader gone with 0."""
     colour = False if os.environ.get("NO_COLOR") else None  # None: click looks whether there is a terminal
     try:
         code = cli.main(prog_name="clew", standalone_mode=False, color=colour)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        _complain(error)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = 130

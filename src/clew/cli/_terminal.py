@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from functools import cache
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from rich.cells import cell_len
 from rich.console import Console
 
 if TYPE_CHECKING:
@@ -14,6 +16,18 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH: Final = 120  # columns when standard output is no terminal and COLUMNS does not say otherwise
 MIN_WIDTH: Final = 40
+HANGING_CELLS: Final = 4  # before what continues a line, so that no text can look like the beginning of a line
+STAND_INS: Final = {"µ": "u", "…": "~", "·": "-", "×": "x"}  # what clew itself writes, each one cell in ASCII as well
+
+
+def _stand_in(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Write what the terminal's character set lacks by a letter that stands for it, or as an escape."""
+    if isinstance(error, UnicodeEncodeError) and error.object[error.start] in STAND_INS:
+        return STAND_INS[error.object[error.start]], error.start + 1
+    return codecs.backslashreplace_errors(error)
+
+
+codecs.register_error("clew.terminal", _stand_in)
 
 
 class _Console(Console):
@@ -37,11 +51,20 @@ def console(*, stderr: bool = False) -> Console:
     """
     stream = sys.stderr if stderr else sys.stdout
     if hasattr(stream, "reconfigure"):
-        stream.reconfigure(errors="backslashreplace")  # a Latin-1 terminal shows an escape instead of a traceback
+        stream.reconfigure(errors="clew.terminal")  # an ASCII terminal shows something instead of a traceback
     found = _Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=False)
-    if not found.is_terminal and not os.environ.get("COLUMNS", "").isdecimal():
+    if not found.is_terminal and not _told_width():
         found.width = PIPE_WIDTH
     return found
+
+
+def _told_width() -> bool:
+    return os.environ.get("COLUMNS", "").isdecimal()
+
+
+def has_width() -> bool:
+    """Tell whether lines should fit a width: in a terminal, and where COLUMNS asks for it; not in a pipe or file."""
+    return console().is_terminal or _told_width()
 
 
 def width() -> int:
@@ -55,6 +78,31 @@ def speaks_unicode() -> bool:
 
 
 def write(*lines: Text) -> None:
-    """Print lines as they are: neither wrapped nor cut, since the renderer has fitted them or they go into a pipe."""
+    """Print lines: those longer than the terminal is wide go on indented beneath; into a pipe they go as they are.
+
+    A terminal would go on at its left edge, where foreign text of the right length could pass for a line of clew's.
+    """
     for line in lines:
-        console().print(line, soft_wrap=True)
+        for piece in folded(line, console().width) if console().is_terminal else [line]:
+            console().print(piece, soft_wrap=True)
+
+
+def folded(line: Text, width: int) -> list[Text]:
+    """Break a line into pieces of at most `width` cells, all but the first indented."""
+    pieces = []
+    room = max(width, 2 * HANGING_CELLS)
+    while line.cell_len > room:
+        head, line = line.divide([_characters_within(line.plain, room)])
+        pieces.append(head)
+        line.pad_left(HANGING_CELLS)
+    return [*pieces, line]
+
+
+def _characters_within(text: str, cells: int) -> int:
+    """Return how many characters from the beginning fit into `cells`; at least one."""
+    used = 0
+    for index, character in enumerate(text):
+        used += cell_len(character)
+        if used > cells:
+            return max(1, index)
+    return len(text)

@@ -31,6 +31,20 @@ def visible_lines(text: str) -> list[str]:
     return [visible(line.replace("\t", "    ")) for line in lines]
 
 
+def headline(traceback: str) -> str:
+    """Return the line of a traceback that names the exception: the first one behind its last frame.
+
+    Not its last line: messages of several lines end with notes and links. An exception group, whose lines begin with
+    ``|``, is named itself, not what it holds. A text without frames gives its first line.
+    """
+    traceback = traceback.partition("+-+---")[0]
+    lines = [line.lstrip(" |+-") if line.lstrip()[:1] in ("|", "+") else line for line in traceback.split("\n")]
+    frames = [index for index, line in enumerate(lines) if line.lstrip().startswith('File "')]
+    after = lines[frames[-1] + 1 :] if frames else lines
+    text = [line for line in after if line.strip() and not line.startswith("    " if frames else "Traceback")]
+    return (text or after or [""])[0].strip()
+
+
 def duration(us: int | None) -> str:
     """Write microseconds as people say them, in at most eight characters: ``640 µs``, ``12.3 ms``, ``1.24 s``."""
     if us is None:

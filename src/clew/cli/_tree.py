@@ -32,7 +32,7 @@ class Row:
     `path` has one character per level below the root: ``│`` or a space for each ancestor (more siblings to come or
     not), ``├`` or ``└`` for the row itself; only the last `MAX_PATH` of them. `error` is the message of a failure,
     possibly empty, None for success. `target` is the path of an HTTP call whose name is but its
-    method. `lost` counts spans of this trace that its process had to drop.
+    method. `lost` counts spans of this trace that its process had to drop. `stack` is where the failure came from.
     """
 
     id: str
@@ -49,6 +49,7 @@ class Row:
     orphan: bool
     target: str = ""
     lost: int = 0
+    stack: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     annotations: tuple[tuple[int, str], ...] = ()
 
@@ -120,6 +121,7 @@ def _row(node: Node, span: Span, depth: int, path: str, skew_us: int, *, orphan:
         orphan=orphan,
         target=_target(span),
         lost=_count(span.tags.get(TRACE_DROPPED_TAG, "")),
+        stack=span.tags.get(ERROR_STACK_TAG, "").rstrip("\n"),
         tags={key: value for key, value in span.tags.items() if key != ERROR_STACK_TAG},
         annotations=tuple((note.timestamp - skew_us, note.value) for note in span.annotations),
     )

@@ -11,7 +11,7 @@ import click
 
 from clew.cli._client import Collector, UnreachableError
 from clew.cli._options import collector_options
-from clew.cli._text import clock_time, duration, visible
+from clew.cli._text import clock_time, duration, headline, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,8 +84,8 @@ def tail(
 
 
 def service_of(span: dict[str, Any]) -> str:
-    """Return a Zipkin span's own service."""
-    return str((span.get("localEndpoint") or {}).get("serviceName") or "")
+    """Return a Zipkin span's own service, in lower case as the collector stores it and all other commands show it."""
+    return str((span.get("localEndpoint") or {}).get("serviceName") or "").lower()
 
 
 def _items(collector: Collector, service: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -128,7 +128,7 @@ def span_line(span: dict[str, Any]) -> Text:
     error = tags.get("error")
     line = _head(span.get("timestamp"), service_of(span))
     line.append(f"{duration(_number(span.get('duration')) or None):>8} ", "red" if error is not None else "")
-    line.append(visible(str(span.get("name") or "unnamed")), "bold red" if error is not None else "bold")
+    line.append(visible(str(span.get("name") or "unnamed").lower()), "bold red" if error is not None else "bold")
     status = str(tags.get("http.status_code", ""))
     if status:
         line.append(f" {visible(status)}", "bold red" if error is not None else "dim")
@@ -138,7 +138,7 @@ def span_line(span: dict[str, Any]) -> Text:
 
 
 def log_line(record: dict[str, Any]) -> Text:
-    """Write a log record: time, service, level, logger, message, the trace id; of a traceback the last line."""
+    """Write a log record: time, service, level, logger, message, the trace id; of a traceback what was raised."""
     from rich.text import Text
 
     from clew.cli._render import LEVEL_COLOURS
@@ -150,7 +150,7 @@ def log_line(record: dict[str, Any]) -> Text:
     line.append(visible(str(record.get("message", ""))), LEVEL_COLOURS.get(level, ""))
     exception = str(record.get("exception", "")).strip()
     if exception:
-        line.append(f" ({visible(exception.splitlines()[-1])})", "red")
+        line.append(f" ({visible(headline(exception))})", "red")
     trace_id = record.get("traceId")
     return line.append_text(Text(f"  {visible(str(trace_id))}", "dim")) if trace_id else line
 

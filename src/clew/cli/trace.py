@@ -25,13 +25,14 @@ Examples:
 @click.command(epilog=EXAMPLES)
 @click.argument("trace_id", metavar="ID")
 @click.option("--logs", is_flag=True, help="Show each span's log lines beneath it.")
-@click.option("--tags", is_flag=True, help="Show each span's tags and annotations beneath it.")
+@click.option("--tags", is_flag=True, help="Show each span's tags, annotations and stack trace beneath it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the spans as Zipkin v2 JSON instead of drawing them.")
 @collector_options
 def trace(trace_id: str, *, logs: bool, tags: bool, as_json: bool, collector: str, token: str | None) -> None:
     """Draw one trace as a waterfall.
 
     ID is a trace id in any spelling, the beginning of one, or `last`. Errors are red, and each service has its colour.
+    A terminal gets lines that fit its width; a pipe gets all of it, stack traces too.
     """
     source = Collector(collector, token)
     found = full_trace_id(source, trace_id)
@@ -59,7 +60,7 @@ def picture(trace_id: str, spans: Any, records: Any, *, logs: bool, tags: bool =
     from clew.cli import _render, _terminal, _tree
 
     glyphs = _render.UNICODE if _terminal.speaks_unicode() else _render.ASCII
-    style = _render.Style(width=_terminal.width(), tags=tags, logs=logs, glyphs=glyphs)
+    style = _render.Style(_terminal.width(), tags, logs, whole=not _terminal.has_width(), glyphs=glyphs)
     try:
         rows = _tree.rows(_tree.parse_spans(spans))
     except ValueError as error:

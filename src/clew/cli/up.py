@@ -18,7 +18,9 @@ def _run(**flags: Any) -> None:
     logging.basicConfig(format="clew: %(message)s", level=logging.WARNING)
     try:
         serve(load(flags, os.environ, Path.cwd()), _announce)
-    except (SettingsError, StartError) as error:
+    except SettingsError as error:
+        raise click.UsageError(str(error), click.get_current_context()) from error
+    except StartError as error:
         raise click.ClickException(str(error)) from error
 
 
