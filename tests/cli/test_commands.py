@@ -80,6 +80,7 @@ def traces(collector: Running) -> None:
         record(FAILED, 2, "payments", -1_300_000, "ERROR", "declined", exception="Traceback:\nDeclined: no"),
         record(FAILED, 1, "gateway", -1_999_000, "INFO", "basket of ada"),
         record(HOSTILE, 1, EVIL, -7_199_999_500, "INFO", EVIL, exception=EVIL),
+        {"timestamp": NOW - 60_000_000, "service": "stock", "level": "INFO", "logger": "cron", "message": "counted"},
     ]
     collector.post("/api/v1/logs", {"logs": logs})
 
@@ -196,6 +197,34 @@ def test_logs_of_a_level_and_above(collector: Running) -> None:
     """As JSON lines: the records as they were sent."""
     done = collector.clew("logs", FAILED, "--level", "warning", "--json")
     assert ["declined"] == [json.loads(line)["message"] for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--since", "10m"], ["counted", "basket of ada", "declined"]),
+        (["--limit", "1"], ["declined"]),
+        (["--service", "Stock"], ["counted"]),
+        (["--grep", "BASKET"], ["basket of ada"]),
+        (["--since", "10s", "--service", "stock"], []),
+        ([FAILED, "--grep", "declined: no"], ["declined"]),
+        ([FAILED, "--service", "gateway", "--since", "1h"], ["basket of ada"]),
+    ],
+)
+def test_lines_are_listed_without_a_trace(collector: Running, options: list[str], expected: list[str]) -> None:
+    """By service, time and text; lines that belong to no trace, too."""
+    done = collector.clew("logs", *options, "--json")
+    assert expected == [json.loads(line)["message"] for line in done.stdout.splitlines()]
+
+
+def test_listed_line_tells_its_trace(collector: Running) -> None:
+    """Where it has one."""
+    done = collector.clew("logs", "--since", "10m")
+    assert [
+        "stock     INFO    cron: counted",
+        f"gateway   INFO    app: basket of ada  {FAILED}",
+        f"payments  ERROR   app: declined  {FAILED}",
+    ] == [line[14:] for line in done.stdout.splitlines() if not line.startswith("    ")]
 
 
 def test_a_trace_without_log_lines_says_how_they_come(collector: Running) -> None:

@@ -222,6 +222,44 @@ class TestLogs:
             self._messages(client, level="audit"),
         ]
 
+    def test_text_is_found_in_message_and_exception(self, client: httpx.Client, store: ClickHouseStore) -> None:
+        """In any case, as it is written: neither a pattern nor SQL; with and without a trace."""
+        record = {"service": "web", "level": "INFO", "logger": "x", "timestamp": NOON * 1_000 + 9}
+        insert_logs(store, {**record, "message": "50%_off 'quoted' Ärger"})
+        assert [["c"], ["c"], [], ["b"]] == [
+            self._messages(client, grep="BOOM"),
+            self._messages(client, trace_id=TRACE, grep="oo"),
+            self._messages(client, grep="%" * 2),
+            self._messages(client, trace_id=TRACE, grep="b", service="web"),
+        ]
+        for text in ("%_off", "'quoted'", "ärger", "50%_OFF '"):
+            assert ["50%_off 'quoted' Ärger"] == self._messages(client, grep=text)
+
+    def test_window_is_of_time(self, client: httpx.Client) -> None:
+        """`since` and `until` include their moments; `lookback` counts from `until`."""
+        noon = NOON * 1_000
+        assert [["c", "d"], ["a", "b"], ["b", "c"], ["b", "c"], ["d"], []] == [
+            self._messages(client, since=noon + 3),
+            self._messages(client, until=noon + 2),
+            self._messages(client, since=noon + 2, until=noon + 3),
+            self._messages(client, lookback=1, until=noon + 3),
+            self._messages(client, since=noon, limit=1),
+            self._messages(client, lookback=60_000_000),
+        ]
+
+    @pytest.mark.parametrize(
+        ("query", "text"),
+        [
+            ("since=x", 'For input string: "x"'),
+            ("until=-1", "until is a number of microseconds, 0 or more"),
+            ("lookback=-5", "lookback is a number of microseconds, 0 or more"),
+        ],
+    )
+    def test_impossible_window_is_refused(self, client: httpx.Client, query: str, text: str) -> None:
+        """With what would do."""
+        answer = client.get(f"/api/v1/logs?{query}")
+        assert (400, {"error": text}) == (answer.status_code, answer.json())
+
     def test_impossible_id_is_refused(self, client: httpx.Client) -> None:
         """Rather than answered with nothing."""
         answer = client.get("/api/v1/logs?trace_id=zz")

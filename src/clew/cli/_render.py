@@ -99,16 +99,22 @@ def waterfall(trace_id: str, rows: Sequence[Row], logs: Sequence[LogLine], style
     return lines
 
 
-def log_line(log: LogLine, begin_us: int, service_cells: int, colour: str) -> list[Text]:
-    """Write one log record for `clew logs`: time, offset, service, level, logger, message; a traceback beneath it."""
+def log_line(log: LogLine, begin_us: int | None, service_cells: int, colour: str) -> list[Text]:
+    """Write one log record for `clew logs`: time, offset, service, level, logger, message; a traceback beneath it.
+
+    Without `begin_us`, in a list of lines of many traces, the trace's id is at the end instead of the offset.
+    """
     first, *more = visible_lines(log.message) or [""]
     head = Text(no_wrap=True)
     head.append(f"{clock_time(log.timestamp_us)} ", "dim")
-    head.append(f"{offset(log.timestamp_us - begin_us):>10}  ", "dim")
+    if begin_us is not None:
+        head.append(f"{offset(log.timestamp_us - begin_us):>10}  ", "dim")
     head.append(f"{set_cell_size(visible(log.service), service_cells)}  ", colour)
     head.append(f"{visible(log.level):<8}", LEVEL_COLOURS.get(log.level, ""))
     head.append(f"{visible(log.logger)}: ", "dim")
     head.append(first, LEVEL_COLOURS.get(log.level, ""))
+    if begin_us is None and log.trace_id:
+        head.append(f"  {visible(log.trace_id)}", "dim")
     rest = [Text(f"    {line}") for line in more]
     trace = [Text(f"    {line}", "red") for line in visible_lines(log.exception)] if log.exception else []
     return [head, *rest, *trace]

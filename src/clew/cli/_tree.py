@@ -65,6 +65,7 @@ class LogLine:
     message: str
     span_id: str = ""
     exception: str = ""
+    trace_id: str = ""
 
 
 def parse_spans(answer: Any) -> list[Span]:
@@ -151,4 +152,5 @@ def _parse_log(record: dict[str, Any]) -> LogLine:
         message=str(record.get("message", "")),
         span_id=str(record.get("id", "")),
         exception=str(record.get("exception", "")),
+        trace_id=str(record.get("traceId", "")),
     )

@@ -65,6 +65,17 @@ class RecentQuestion(NamedTuple):
     min_duration: int = 0
 
 
+class LogFilter(NamedTuple):
+    """Which log records: of a service (lower-case), of these levels, with a text in message or exception, in any case.
+
+    ``""`` and nothing are no condition.
+    """
+
+    service: str = ""
+    levels: Sequence[str] = ()
+    text: str = ""
+
+
 class Query:
     """Asks the store. Thread-safe as the store is; raises its StoreError.
 
@@ -147,22 +158,20 @@ class Query:
             linker.put_trace([span for part in parts for span in part])
         return linker.links()
 
-    def logs_of_trace(self, trace_id: str, service: str, levels: Sequence[str], limit: int) -> list[dict[str, Any]]:
+    def logs_of_trace(self, trace_id: str, wanted: LogFilter, limit: int) -> list[dict[str, Any]]:
         """Return the log records of a trace by its normalised id, in time order, as they travel on the wire."""
         trace_id = trace_id.zfill(32)
-        parameters = {"trace_id": trace_id, "service": service, "levels": list(levels), "limit": limit}
         if not (buckets := self._buckets([trace_id])):
             return []
-        return list(map(make_record, self._store.select("read_logs", parameters | {"buckets": buckets})))
+        parameters = {**wanted._asdict(), "trace_id": trace_id, "buckets": buckets, "limit": limit}
+        return list(map(make_record, self._store.select("read_logs", parameters)))
 
-    def recent_logs(
-        self, since: int, until: int, service: str, levels: Sequence[str], limit: int
-    ) -> list[dict[str, Any]]:
+    def recent_logs(self, since: int, until: int, wanted: LogFilter, limit: int) -> list[dict[str, Any]]:
         """Return the newest log records of a window (microseconds, both ends included), in time order."""
         found: list[dict[str, Any]] = []
         for begin, end in _slices(since, until):
-            parameters = {"since": begin, "until": end, "service": service, "levels": list(levels)}
-            found += self._store.select("find_logs", parameters | {"limit": limit - len(found)})
+            parameters = {**wanted._asdict(), "since": begin, "until": end, "limit": limit - len(found)}
+            found += self._store.select("find_logs", parameters)
             if len(found) >= limit:
                 break
         return list(map(make_record, reversed(found)))

@@ -4,8 +4,10 @@
   (true: only with errors), ``min_duration_ms``, ``limit`` (20), ``before`` (microseconds: those that began earlier; the
   answer's ``before`` asks for the next page, null on the last one). Answer: ``{"traces": [...], "before": ...}``.
 * ``GET /traces/{id}``: one trace as :func:`clew.collector.trace.view_trace` shows it.
-* ``GET /logs``: an array of log records in time order. Parameters ``trace_id`` (else the newest of all), ``service``,
-  ``level`` (this one and worse ones), ``limit`` (1,000).
+* ``GET /logs``: an array of log records in time order. Parameters ``trace_id`` (else the newest of all, also those
+  outside a trace), ``service``, ``level`` (this one and worse ones), ``grep`` (a text in message or exception, in any
+  case), ``limit`` (1,000). Without ``trace_id`` also ``since`` and ``until`` (microseconds since 1970, both included),
+  or ``lookback`` (microseconds before ``until``).
 
 Errors are ``{"error": "..."}`` and say what would do. An id may be upper-case or a dashed UUID.
 """
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING
 from starlette.routing import Route
 
 from clew.collector.api.answers import Refused, endpoint, json_answer, json_error
-from clew.collector.query import RecentQuestion
+from clew.collector.query import LogFilter, RecentQuestion
 from clew.collector.trace.span import normalize_trace_id
 from clew.collector.trace.view import view_trace
 
@@ -89,15 +91,24 @@ class V1Api:
 
     def logs(self, request: Request, parameters: Parameters) -> Response:
         """``/logs``."""
-        service, levels = parameters.text("service").lower(), levels_from(parameters.text("level"))
+        levels = levels_from(parameters.text("level"))
+        wanted = LogFilter(parameters.text("service").lower(), levels, parameters.text("grep"))
         limit = _limit(parameters, 1_000, _MAX_LOGS)
         if parameters.text("trace_id"):
             trace_id = _trace_id(parameters.text("trace_id"))
-            return json_answer(self._query.logs_of_trace(trace_id, service, levels, limit))
+            return json_answer(self._query.logs_of_trace(trace_id, wanted, limit))
+        since, until = self._window(parameters)
+        return json_answer(self._query.recent_logs(since, until, wanted, limit))
+
+    def _window(self, parameters: Parameters) -> tuple[int, int]:
+        """Read ``since``, ``until`` and ``lookback``: by default all that is kept."""
         now = _now_us()
-        return json_answer(
-            self._query.recent_logs(max(0, now - self._retain_us), now + _FUTURE_US, service, levels, limit)
-        )
+        until = _time(parameters, "until")
+        until = now + _FUTURE_US if until is None else until
+        since, lookback = _time(parameters, "since"), _time(parameters, "lookback")
+        if since is None:
+            since = now - self._retain_us if lookback is None else min(until, now) - lookback
+        return max(since, now - self._retain_us, 0), until
 
 
 def levels_from(level: str) -> list[str]:
@@ -132,6 +143,13 @@ def _before(parameters: Parameters) -> int:
     if before <= 0:
         raise ValueError("before is a time in microseconds since 1970, such as the answer's own 'before'")
     return before
+
+
+def _time(parameters: Parameters, name: str) -> int | None:
+    value = parameters.long(name)
+    if value is not None and value < 0:
+        raise ValueError(f"{name} is a number of microseconds, 0 or more")
+    return value
 
 
 def _milliseconds(parameters: Parameters, name: str) -> int:

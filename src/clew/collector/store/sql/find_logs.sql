@@ -5,5 +5,7 @@ WHERE intDiv(timestamp, 600000000) BETWEEN intDiv({since:UInt64}, 600000000) AND
   AND timestamp BETWEEN {since:UInt64} AND {until:UInt64}
   [[service: AND service = {service:String}]]
   [[levels: AND level IN {levels:Array(String)}]]
+  [[text: AND (positionCaseInsensitiveUTF8(message, {text:String}) > 0
+    OR positionCaseInsensitiveUTF8(exception, {text:String}) > 0)]]
 ORDER BY timestamp DESC
 LIMIT {limit:UInt64}
