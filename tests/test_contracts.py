@@ -66,6 +66,7 @@ IMPORTS = {
 
 CLIENT_MODULES = {
     "clew",
+    "clew._clock",
     "clew._context",
     "clew._options",
     "clew._propagation",

@@ -11,7 +11,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import time
 from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -20,6 +19,8 @@ try:
     from _random import Random  # what the module random is made of, without the 3 ms of importing it
 except ImportError:  # not CPython
     from random import Random  # type: ignore[assignment]
+
+from clew import _clock
 
 if TYPE_CHECKING:
     from clew._span import Span
@@ -32,8 +33,8 @@ _random = Random()
 random_bits: Callable[[int], int] = _random.getrandbits
 
 # Durations come from the monotonic clock; only a trace's first span asks for the time of day. Both in nanoseconds.
-ticks_ns: Callable[[], int] = time.perf_counter_ns
-_epoch_ns: Callable[[], int] = time.time_ns
+ticks_ns: Callable[[], int] = _clock.perf_counter_ns
+_epoch_ns: Callable[[], int] = _clock.time_ns
 
 
 class TraceContext(NamedTuple):
@@ -184,8 +185,8 @@ def epoch_offset_ns() -> int:
 
 
 def use_sources(
-    ticks: Callable[[], int] = time.perf_counter_ns,
-    epoch: Callable[[], int] = time.time_ns,
+    ticks: Callable[[], int] = _clock.perf_counter_ns,
+    epoch: Callable[[], int] = _clock.time_ns,
     bits: Callable[[int], int] = _random.getrandbits,
 ) -> None:
     """Replace clocks and randomness, for tests (``clew.testing``); without arguments, put the real ones back."""

@@ -6,9 +6,10 @@ A decision of the caller stands: the parent decides, so a trace is whole or abse
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Final
+
+from clew import _clock
 
 Sampler = Callable[[str], bool]  # trace id -> keep?
 
@@ -54,7 +55,7 @@ def ratio_sampler(ratio: float) -> Sampler:
 class RateSampler:
     """Keep at most ``per_second`` traces a second: a bucket that holds one second's worth. Safe in any thread."""
 
-    def __init__(self, per_second: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, per_second: float, monotonic: Callable[[], float] = _clock.monotonic_s) -> None:
         if not 0.0 < per_second < 1e9:
             raise ValueError(f"rate {per_second} is not above 0")
         self._per_second = per_second
@@ -68,7 +69,7 @@ class RateSampler:
         """Take a token if there is one."""
         with self._lock:
             now = self._monotonic()
-            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_second)
+            self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._per_second)
             self._at = now
             if self._tokens < 1.0:
                 return False

@@ -86,7 +86,8 @@ class Span(Node):
             return
         if error is not None and not isinstance(error, _HOW_GENERATORS_END):
             self.set_error(error)
-        self.duration_ns = _context.ticks_ns() - self.start_ns
+        elapsed_ns = _context.ticks_ns() - self.start_ns
+        self.duration_ns = elapsed_ns if elapsed_ns > 0 else 0  # negative means unfinished; a test's clock may go back
         if current.get() is self:
             current.set(self.previous)
         else:

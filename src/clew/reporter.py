@@ -20,11 +20,10 @@ from __future__ import annotations
 
 import contextvars
 import threading
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from clew import _context, wire
+from clew import _clock, _context, wire
 from clew.senders import Kind, Sender, SendError
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 REASONS: Final = ("queue_full", "send_failed", "refused", "too_large", "encode_failed", "closed", "no_reporter")
 
 _SLICE: Final = 256  # spans encoded in one go, about 0.8 ms of the interpreter's lock; then others may have it
-_YIELD_S: Final = 0.000_05  # long enough for a waiting thread to take the lock; sleep(0) hands it straight back to us
+_YIELD_S: Final = 0.000_05  # long enough for a waiting thread to take the lock; no wait hands it straight back to us
 _FRAME_BYTES: Final = 16  # room for what wire.join puts around the objects of a message
 _NOT_STARTED: Final = 0  # what stands in place of the queue's limit while nothing may be appended
 _CLOSED: Final = -1
@@ -209,6 +208,7 @@ class Reporter:
         # Held while there is nothing to do; release() is "wake up". Unlike an Event it may be released from a signal
         # handler that interrupted its own release.
         self._nothing_to_do = threading.Lock()
+        self._pause = threading.Lock()  # held for ever: to wait for it is to sleep
         self._flushing = 0  # callers of flush() that wait
         self._closing = False
         self._gave_up = False
@@ -226,6 +226,8 @@ class Reporter:
             # Made here, not before: gevent may have patched the module since, and this lock is the one waited for.
             self._nothing_to_do = threading.Lock()
             self._nothing_to_do.acquire()
+            self._pause = threading.Lock()
+            self._pause.acquire()
             self._worker = threading.Thread(target=self._run_in_own_context, name="clew-reporter", daemon=True)
             try:
                 self._worker.start()
@@ -245,7 +247,7 @@ class Reporter:
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was handed in before is delivered or dropped; False when ``timeout`` seconds ran out."""
-        deadline = time.monotonic() + timeout
+        deadline = _clock.monotonic_s() + timeout
         if self._worker is threading.current_thread():  # a sender or log handler that flushes would wait for itself
             return not self._queued()
         with self.lock:
@@ -253,7 +255,7 @@ class Reporter:
             self._flushing += 1
             try:
                 while any(channel.left < goal for channel, goal in goals):
-                    left = deadline - time.monotonic()
+                    left = deadline - _clock.monotonic_s()
                     if left <= 0 or self._worker is None or not self._worker.is_alive():
                         return False
                     self.wake()
@@ -354,7 +356,7 @@ class Reporter:
                 items.append(item)
                 messages.append(encoded)
                 size += len(encoded) + 1
-            time.sleep(_YIELD_S)
+            self._pause.acquire(timeout=_YIELD_S)  # not time.sleep, which a program may have replaced
         if messages:
             self._deliver(channel, sender, items, messages)
 
@@ -390,9 +392,9 @@ class Reporter:
 
     def _back_off(self, wait_s: float) -> None:
         """Wait before the next try. Whoever flushes makes it come soon, whoever shuts down at once."""
-        deadline = time.monotonic() + wait_s
+        deadline = _clock.monotonic_s() + wait_s
         while not self._closing:
-            left = deadline - time.monotonic()
+            left = deadline - _clock.monotonic_s()
             if left <= 0 or (self._flushing and left < wait_s - _FIRST_RETRY_S):
                 return
             self._nothing_to_do.acquire(timeout=min(left, _FIRST_RETRY_S))
