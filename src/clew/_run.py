@@ -14,6 +14,7 @@ from typing import Any
 import clew
 from clew import _program, _tracer
 from clew import logging as clew_logging
+from clew._patch import patch
 from clew.integrations import instrument_on_import
 
 
@@ -38,12 +39,14 @@ def _show_ids() -> None:
     """Show the ids in formats that nobody chose: the last resort's, and what ``basicConfig()`` gives by default."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(clew_logging.TraceFormatter())
-    configure_plainly = logging.basicConfig
+    patch(logging, "basicConfig", _around_basic_config)
 
-    def configure_with_ids(**options: Any) -> None:
-        configure_plainly(**options)
+
+def _around_basic_config(original: Any) -> Any:
+    def basic_config(**kwargs: Any) -> None:
+        original(**kwargs)
         for handler in logging.getLogger().handlers:
             if clew_logging.is_unformatted(handler):
                 handler.setFormatter(clew_logging.InstalledFormatter())
 
-    logging.basicConfig = configure_with_ids
+    return basic_config

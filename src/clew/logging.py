@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from clew import _tracer
 from clew._context import current, parse_span_id, parse_trace_id
+from clew._patch import patch, unpatch
 from clew._span import failed_span
 from clew.wire import MAX_MESSAGE_CHARS, LogLine, cut, cut_head
 
@@ -120,8 +121,7 @@ class InstalledFormatter(TraceFormatter):
 
 
 _plain: Final = logging.Formatter()
-_plain_handle: Final = logging.Logger.handle
-_plain_call_handlers: Final = logging.Logger.callHandlers
+_ships = False  # whether callHandlers is patched: from the first record that is to travel, for each record pays for it
 
 
 def install(level: int | str | None = None, *, fmt: str | None = None, json: bool = False) -> None:
@@ -149,34 +149,48 @@ def install(level: int | str | None = None, *, fmt: str | None = None, json: boo
 
 def follow() -> None:
     """Stamp every record, and ship it where the option ``logs`` says so; touch no handler and no format. Idempotent."""
-    logging.Logger.handle = _handle_stamped  # type: ignore[method-assign]
+    patch(logging.Logger, "handle", _around_handle)
 
 
 def uninstall() -> None:
     """Stop stamping and shipping. Formatters stay, and go on to work."""
-    if logging.Logger.handle is _handle_stamped:
-        logging.Logger.handle = _plain_handle  # type: ignore[method-assign]
-    if logging.Logger.callHandlers is _call_handlers_and_ship:
-        logging.Logger.callHandlers = _plain_call_handlers  # type: ignore[method-assign]
+    global _ships
+    unpatch(logging.Logger, "handle")
+    unpatch(logging.Logger, "callHandlers")
+    _ships = False
 
 
-def _handle_stamped(self: logging.Logger, record: logging.LogRecord) -> None:
+def _around_handle(original: Any) -> Any:
     """Stamp every record on its way from a logger to the handlers, before any filter or formatter can look at it.
 
     Not in a record factory, the usual place: ``Logger.makeRecord`` raises KeyError when a caller's ``extra`` has a key
     that the factory has set, and ``extra={"service": ...}`` is in many programs.
     """
-    stamp(record)
-    if _tracer._tracer.logs and logging.Logger.callHandlers is not _call_handlers_and_ship:
-        logging.Logger.callHandlers = _call_handlers_and_ship  # type: ignore[method-assign]
-    _plain_handle(self, record)
+
+    def handle(self: logging.Logger, record: logging.LogRecord) -> None:
+        stamp(record)
+        if _tracer._tracer.logs and not _ships:
+            _begin_to_ship()
+        original(self, record)
+
+    return handle
 
 
-def _call_handlers_and_ship(self: logging.Logger, record: logging.LogRecord) -> None:
+def _begin_to_ship() -> None:
+    global _ships
+    _ships = True
+    patch(logging.Logger, "callHandlers", _around_call_handlers)
+
+
+def _around_call_handlers(original: Any) -> Any:
     """Ship what a logger lets through. The root's handlers never see uvicorn's and gunicorn's records."""
-    _plain_call_handlers(self, record)
-    if _tracer._tracer.logs and record.name != _OWN_LOGGER:  # clew's own complaints are of a collector that is away
-        ship(record)
+
+    def call_handlers(self: logging.Logger, record: logging.LogRecord) -> None:
+        original(self, record)
+        if _tracer._tracer.logs and record.name != _OWN_LOGGER:  # clew's own complaints are of a collector that is away
+            ship(record)
+
+    return call_handlers
 
 
 def ship(record: logging.LogRecord) -> None:

@@ -51,14 +51,14 @@ def test_unknown_name_is_refused_with_the_known_ones() -> None:
         clew.instrument("httpx", "flaks")
     with pytest.raises(ValueError, match="'flaks' is not known"):
         clew.uninstrument("flaks")
-    assert not hasattr(httpx.Client._send_single_request, "__clew_original__")
+    assert not hasattr(httpx.Client._send_single_request, "__wrapped__")
 
 
 def test_disabled_does_nothing() -> None:
     """With enabled=no no library is touched."""
     with recorded(enabled=False):
         assert [] == clew.instrument()
-    assert not hasattr(requests.Session.send, "__clew_original__")
+    assert not hasattr(requests.Session.send, "__wrapped__")
 
 
 def test_originals_are_put_back() -> None:
@@ -89,7 +89,7 @@ import sys, clew
 before = list(sys.meta_path)
 clew.instrument("requests", "sqlite3")
 import requests, sqlite3
-print(hasattr(requests.Session.send, "__clew_original__"), hasattr(sqlite3.connect, "__clew_original__"))
+print(hasattr(requests.Session.send, "__wrapped__"), hasattr(sqlite3.connect, "__wrapped__"))
 print(sys.meta_path == before, type(requests.__spec__.loader).__name__, type(requests.__loader__).__name__)
 """
     assert "True True\nTrue SourceFileLoader SourceFileLoader" == run(program)

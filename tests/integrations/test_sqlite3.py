@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -104,3 +105,40 @@ def test_nothing_is_left_when_taken_out(clew_spans: MemorySender) -> None:
     connection = sqlite3.connect(":memory:")
     assert sqlite3.Connection is type(connection)
     connection.close()
+
+
+class Refusing(sqlite3.Connection):
+    """A class that lets nobody subclass it."""
+
+    def __init_subclass__(cls) -> None:
+        raise TypeError("final")
+
+
+class Factory:
+    """A callable that cannot be a key of a dict."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __call__(self, *args: object, **kwargs: object) -> sqlite3.Connection:
+        return sqlite3.Connection(*args, **kwargs)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("factory", [Refusing, Factory()])
+def test_factory_that_cannot_be_traced_is_used_as_it_is(clew_spans: MemorySender, factory: object) -> None:
+    """A final class, a callable that has no hash: the connection is what the program asked for."""
+    clew.instrument("sqlite3")
+    connection = sqlite3.connect(":memory:", factory=factory)  # type: ignore[arg-type]
+    assert [(1,)] == connection.execute("SELECT 1").fetchall()
+    connection.close()
+    clew.uninstrument()
+
+
+def test_names_are_those_of_sqlite3(clew_spans: MemorySender) -> None:
+    """repr, log lines and pickle by name know nothing of clew."""
+    clew.instrument("sqlite3")
+    assert pickle.loads(pickle.dumps(sqlite3.connect)) is sqlite3.connect
+    connection = sqlite3.connect(database=":memory:", timeout=1.0)
+    for shown, name in ((connection, "sqlite3.Connection"), (connection.cursor(), "sqlite3.Cursor")):
+        assert repr(shown).startswith(f"<{name} object at")
+    connection.close()
+    clew.uninstrument()

@@ -16,9 +16,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from clew._context import current
+from clew._patch import patch, unpatch
 from clew.integrations import _imports
 from clew.integrations._http import SPAN, add_trace_id
-from clew.integrations._patch import patch, unpatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,15 +52,15 @@ def _follow_uvicorn(module: Any) -> None:
     _follow(module.RequestResponseCycle, "run_asgi", _uvicorn_run_asgi)
 
 
-def _uvicorn_send(send: Any) -> Any:
-    def send_in_trace(self: Any, message: Any) -> Any:
+def _uvicorn_send(original: Any) -> Any:
+    def send(self: Any, message: Any) -> Any:
         span = self.scope.get(SPAN)
         if span is None or message["type"] != "http.response.start":
-            return send(self, message)
+            return original(self, message)
         message = {**message, "headers": add_trace_id(message.get("headers") or (), span)}
-        return _call_in_trace(self.scope, send, self, message)
+        return _call_in_trace(self.scope, original, self, message)
 
-    return send_in_trace
+    return send
 
 
 async def _call_in_trace(scope: Any, call: Any, *args: Any) -> None:
@@ -72,7 +72,7 @@ async def _call_in_trace(scope: Any, call: Any, *args: Any) -> None:
         current.set(previous)
 
 
-def _uvicorn_run_asgi(run_asgi: Any) -> Any:
+def _uvicorn_run_asgi(original: Any) -> Any:
     """Let the log line of an exception, which follows the application's end, find the span. The task ends with it."""
 
     async def run(self: Any, app: Any) -> None:
@@ -84,7 +84,7 @@ def _uvicorn_run_asgi(run_asgi: Any) -> Any:
                     current.set(scope[SPAN])
                 raise
 
-        await run_asgi(self, keep_trace)
+        await original(self, keep_trace)
 
     return run
 
@@ -93,46 +93,46 @@ def _follow_gunicorn(module: Any) -> None:
     _follow(module.Logger, "access", _access_of_environ)
 
 
-def _access_of_environ(access: Any) -> Any:
-    def access_in_trace(self: Any, response: Any, request: Any, environ: Any, request_time: Any) -> None:
+def _access_of_environ(original: Any) -> Any:
+    def access(self: Any, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
         previous = current.get()
         current.set(_span_of(environ) or previous)
         try:
-            access(self, response, request, environ, request_time)
+            original(self, resp, req, environ, request_time)
         finally:
             current.set(previous)
 
-    return access_in_trace
+    return access
 
 
 def _follow_werkzeug(module: Any) -> None:
     _follow(module.WSGIRequestHandler, "log", _werkzeug_log)
 
 
-def _werkzeug_log(log: Any) -> Any:
-    def log_in_trace(self: Any, kind: str, message: str, *args: Any) -> None:
+def _werkzeug_log(original: Any) -> Any:
+    def log(self: Any, type: str, message: str, *args: Any) -> None:
         previous = current.get()
         current.set(_span_of(getattr(self, "environ", None)) or previous)
         try:
-            log(self, kind, message, *args)
+            original(self, type, message, *args)
         finally:
             current.set(previous)
 
-    return log_in_trace
+    return log
 
 
 def _follow_hypercorn(module: Any) -> None:
     _follow(module.Logger, "access", _hypercorn_access)
 
 
-def _hypercorn_access(access: Any) -> Any:
-    async def access_in_trace(self: Any, request: Any, response: Any, request_time: float) -> None:
+def _hypercorn_access(original: Any) -> Any:
+    async def access(self: Any, request: Any, response: Any, request_time: float) -> None:
         if _span_of(request) is None:
-            await access(self, request, response, request_time)
+            await original(self, request, response, request_time)
         else:
-            await _call_in_trace(request, access, self, request, response, request_time)
+            await _call_in_trace(request, original, self, request, response, request_time)
 
-    return access_in_trace
+    return access
 
 
 def _span_of(request: Any) -> Any:

@@ -21,12 +21,12 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from clew._context import current
+from clew._patch import patch, unpatch
 from clew._propagation import HEADERS
 from clew._span import Span
 from clew._tracer import outgoing_headers
 from clew.integrations import _http
 from clew.integrations._http import SPAN, TRACE_HEADER
-from clew.integrations._patch import patch, unpatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -162,13 +162,16 @@ def _in_trace(original: Any) -> Any:
 
 
 def _around_handle_error(original: Any) -> Any:
-    call = _in_trace(original)
-
     def handle_error(self: Any, request: Any, status: int = 500, exc: Any = None, message: Any = None) -> Any:
         span = request.get(_KEY)
         if span is not None and exc is not None:
             span.set_error(exc)
-        return call(self, request, status, exc, message)
+        previous = current.get()
+        current.set(span or previous)
+        try:
+            return original(self, request, status, exc, message)
+        finally:
+            current.set(previous)
 
     return handle_error
 

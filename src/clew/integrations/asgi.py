@@ -19,10 +19,10 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
 from clew._context import current
+from clew._patch import patch, unpatch
 from clew._propagation import HEADERS
 from clew.integrations import _http, access_logs
 from clew.integrations._http import SPAN
-from clew.integrations._patch import patch, unpatch
 
 if TYPE_CHECKING:
     from clew._span import Span

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 import flask
 from flask.signals import got_request_exception, request_finished
 
+from clew._patch import patch, unpatch
 from clew.integrations import access_logs
 from clew.integrations._http import SPAN
-from clew.integrations._patch import patch, unpatch
 from clew.integrations.wsgi import Environ, Exchange, StartResponse, trace
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from clew._context import current
+from clew._patch import patch, unpatch
 from clew.integrations import _http
-from clew.integrations._patch import patch, unpatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

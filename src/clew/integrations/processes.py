@@ -15,8 +15,8 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from clew._context import TraceContext, current, get_trace_context
+from clew._patch import patch, unpatch
 from clew._tracer import set_trace_context
-from clew.integrations._patch import patch, unpatch
 
 
 def install() -> None:

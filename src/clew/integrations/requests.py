@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
+from clew._patch import patch, unpatch
 from clew._span import Span
 from clew.integrations import _http
-from clew.integrations._patch import patch, unpatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

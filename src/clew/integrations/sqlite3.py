@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import sqlite3
 import sqlite3.dbapi2
+import types
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from clew._patch import patch, unpatch
 from clew._span import Endpoint
 from clew._tracer import start_span
 from clew.integrations import _sql
-from clew.integrations._patch import patch, unpatch
 
 if TYPE_CHECKING:
     from clew._span import Span
@@ -89,24 +90,39 @@ class _TracedCursor(sqlite3.Cursor):
         return self
 
 
-@lru_cache(64)
 def _traced_connection(factory: Any) -> Any:
     """Return a traced subclass. What is no class makes what it likes."""
-    return _subclass(factory, sqlite3.Connection, _TracedConnection)
+    return _subclass(factory, sqlite3.Connection, _TracedConnection) if isinstance(factory, type) else factory
+
+
+def _traced_cursor(factory: Any) -> Any:
+    return _subclass(factory, sqlite3.Cursor, _TracedCursor) if isinstance(factory, type) else factory
 
 
 @lru_cache(64)
-def _traced_cursor(factory: Any) -> Any:
-    return _subclass(factory, sqlite3.Cursor, _TracedCursor)
+def _subclass(factory: type, plain: type, traced: type) -> type:
+    """Put our methods between the application's class and sqlite3's: its ``super()`` then calls ours.
 
-
-def _subclass(factory: Any, plain: type, traced: type) -> Any:
-    """Put our methods between the application's class and sqlite3's: its ``super()`` then calls ours."""
+    A class that does not let itself be subclassed (``__init_subclass__``, a metaclass) is used as it is, untraced.
+    """
     if factory is plain:
         return traced
-    if not isinstance(factory, type) or not issubclass(factory, plain) or issubclass(factory, traced):
+    if not issubclass(factory, plain) or issubclass(factory, traced):
         return factory
-    return type(factory.__name__, (factory, traced), {"__module__": factory.__module__})
+    names = {"__module__": factory.__module__, "__qualname__": factory.__qualname__, "__doc__": factory.__doc__}
+    try:
+        return types.new_class(factory.__name__, (factory, traced), exec_body=lambda own: own.update(names))
+    except Exception:  # noqa: BLE001 - the boundary to the application's own class
+        return factory
+
+
+def _look_like(traced: type, plain: type) -> None:
+    """Name a class as sqlite3 does, for ``repr`` and log lines."""
+    traced.__name__, traced.__qualname__, traced.__module__ = plain.__name__, plain.__qualname__, plain.__module__
+
+
+_look_like(_TracedConnection, sqlite3.Connection)
+_look_like(_TracedCursor, sqlite3.Cursor)
 
 
 def _start(sql: Any) -> Span:

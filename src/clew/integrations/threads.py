@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from clew._context import Node, current
-from clew.integrations._patch import patch, unpatch
+from clew._patch import patch, unpatch
 
 
 def install() -> None:
