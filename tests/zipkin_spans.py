@@ -6,6 +6,7 @@ import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
+from clew.collector.ingest.payload import check
 from clew.collector.trace import Annotation, Endpoint, Span, normalize_span_id, normalize_trace_id
 
 if TYPE_CHECKING:
@@ -51,9 +52,11 @@ def make(
 
 def insert(store: ClickHouseStore, *rows: dict[str, Any]) -> None:
     """Store span JSON as if it had just arrived."""
-    store.insert("spans", json.dumps(rows).encode(), f"test-{next(_tokens)}")
+    checked = check("spans", json.dumps(rows).encode())
+    store.insert("spans", b"[%b]" % checked.rows, f"test-{next(_tokens)}")
 
 
 def insert_logs(store: ClickHouseStore, *rows: dict[str, Any]) -> None:
     """Store log records as if they had just arrived."""
-    store.insert("logs", json.dumps(rows).encode(), f"test-{next(_tokens)}")
+    checked = check("logs", json.dumps({"logs": rows}).encode())
+    store.insert("logs", b"[%b]" % checked.rows, f"test-{next(_tokens)}")

@@ -17,13 +17,13 @@ def _check(**fields: Any) -> Any:
     return json.loads(b"[%b]" % checked.rows)[0]
 
 
-def test_common_payload_goes_on_as_it_came() -> None:
-    """The bytes of what Zipkin's clients send are not touched, only the brackets are gone."""
-    body = b' [ {"traceId":"a", "id":"b","tags":{"k":"v"},"unknown":[1]} , {"traceId":"a","id":"c"} ]\n'
+def test_payload_is_written_anew_in_one_form() -> None:
+    """Whatever the client's spaces, order, escapes and unknown keys: one form, without the brackets."""
+    body = b' [ {"unknown":[1], "id":"b","tags":{"k":"\\u00e9"},"traceId":"a"} , {"traceId":"a","id":"c"} ]\n'
 
     checked = check("spans", body)
 
-    assert b'{"traceId":"a", "id":"b","tags":{"k":"v"},"unknown":[1]} , {"traceId":"a","id":"c"}' == checked.rows
+    assert '{"traceId":"a","id":"b","tags":{"k":"é"}},{"traceId":"a","id":"c"}'.encode() == checked.rows
     assert 2 == checked.items
 
 
@@ -85,7 +85,7 @@ def test_bad_field_is_refused_with_index_and_reason(fields: dict[str, Any], reas
         b'[{"traceId":"a","id":"b"}',
         b'[{"traceId":"a","id":"b"}] x',
         b'[{"traceId":NaN}]',
-        b"[1" + b"," * 5,
+        b"[" + b"," * 5,
         b"\xef\xbb\xbf[]",
         b"\xff",
     ],
@@ -119,7 +119,7 @@ def test_deep_nesting_is_refused() -> None:
         ({"annotations": [{"timestamp": "5", "value": 7}]}, {"annotations": [{"timestamp": 5, "value": "7"}]}),
         ({"localEndpoint": {"port": "80"}}, {"localEndpoint": {"port": 80}}),
         ({"localEndpoint": {"port": -1}}, {"localEndpoint": {"port": 0}}),
-        ({"parentId": None, "tags": None}, {"parentId": None, "tags": None}),
+        ({"parentId": None, "tags": None}, {}),
     ],
 )
 def test_what_zipkin_reads_leniently_is_read_so(fields: dict[str, Any], expected: dict[str, Any]) -> None:

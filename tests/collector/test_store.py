@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from clew.collector.ingest.payload import check
 from clew.collector.store import StoreError, UnreadableRows
 from clew.collector.store import columns as layout
 
@@ -22,7 +23,7 @@ NO_SPAN = {
 
 
 def _insert(store: ClickHouseStore, *spans: dict[str, Any], token: str = "t") -> None:
-    store.insert("spans", json.dumps(spans).encode(), token)
+    store.insert("spans", b"[%b]" % check("spans", json.dumps(spans).encode()).rows, token)
 
 
 def _rows(store: ClickHouseStore, table: str = "spans") -> list[dict[str, Any]]:
@@ -80,6 +81,11 @@ def test_least_span_comes_back_without_what_it_had_not(store: ClickHouseStore) -
         ({"ipv4": "1.2.3"}, "", ""),
         ({"ipv4": "1.2.3.4.5"}, "", ""),
         ({"ipv6": "::ffff:1.2.3.4"}, "1.2.3.4", ""),
+        ({"ipv4": "fe80::0:1"}, "", "fe80::1"),
+        ({"ipv6": "1.2.3.4"}, "1.2.3.4", ""),
+        ({"ipv6": "::"}, "", "::"),
+        ({"ipv6": "::1.2.3.4"}, "1.2.3.4", ""),
+        ({"ipv4": "01.2.3.4"}, "01.2.3.4", ""),
         ({"ipv6": "::1"}, "", "::1"),
         ({"ipv6": "junk"}, "", ""),
         ({"ipv4": "1.2.3.4", "ipv6": "fe80::0:1"}, "1.2.3.4", "fe80::1"),

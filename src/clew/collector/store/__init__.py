@@ -2,11 +2,11 @@
 
 Between ``ingest`` (which inserts) and ``query`` (which selects). The contract in words:
 
-* **insert** takes the JSON of many spans (or log records) as one array and returns when they can be queried and a
-  killed process loses none of them. All of them are stored or, on an exception, perhaps some: the caller then repeats
-  the same insert with the same ``token``, as often as it likes, and what was stored the first time is not stored again.
-* Spans are stored as they came, one row a report. Halves of a shared span, late parts and re-sent spans are merged when
-  they are read.
+* **insert** takes many spans (or log records) as one JSON array in the one form that the check of payloads writes, and
+  returns when they can be queried and a killed process loses none of them. All of them are stored or, on an exception,
+  perhaps some: the caller then repeats the same insert with the same ``token``, as often as it likes, and what was
+  stored the first time is not stored again.
+* Spans are stored one row a report. Halves of a shared span, late parts and re-sent spans are merged when read.
 * **select** runs a named read statement and may be called from many threads, also while an insert runs; it sees every
   insert that has returned.
 * **disk_bytes** and **drop_oldest** let the server keep a bound on the disk; the unit dropped is whatever the store can

@@ -1,8 +1,8 @@
 """The columns of ``spans`` and ``logs``: the one list that creates the tables, fills them and reads them.
 
-A :class:`Column` says how the column is stored (``type``), how it is made from the JSON as it came (``source``, an
-expression over the columns of ``spans_in`` or ``logs_in``) and how it is read back (``select``). The statements in
-``sql/`` take them by the placeholders ``$COLUMNS`` (schema) and ``$SPAN``, ``$LOG`` (reading).
+A :class:`Column` says how the column is stored (``type``), how it is made from the JSON that the check wrote
+(``source``, an expression over the columns of ``spans_in`` or ``logs_in``) and how it is read back (``select``). The
+statements in ``sql/`` take them by the placeholders ``$COLUMNS`` (schema) and ``$SPAN``, ``$LOG`` (reading).
 
 What is absent is stored as the empty value of its type: a parent id of eight zero bytes, timestamp 0, port 0, ''.
 None of them is a value that a span can have, so nothing is lost and no column needs a null map.
@@ -22,8 +22,8 @@ class Column(NamedTuple):
     select: str = ""
 
 
-# What the JSON may hold, as the engine's parser fills it; keys not named here are skipped. No LowCardinality: the
-# parser would look up value by value, 3.0 us a span instead of 1.3; columns go faster (measured 2026-11).
+# What the JSON holds, key for key as clew.collector.ingest.canonical writes it. No LowCardinality: the parser would
+# look up value by value, 3.0 us a span instead of 1.3; columns go faster (measured 2026-11).
 ENDPOINT: Final = "Tuple(serviceName String, ipv4 String, ipv6 String, port UInt16)"
 SPAN_JSON: Final = f"""
     traceId String, id String, parentId String, kind String, name String,
@@ -32,8 +32,6 @@ SPAN_JSON: Final = f"""
 LOG_JSON: Final = """
     timestamp Int64, service String, level String, logger String,
     message String, traceId String, id String, exception String"""
-
-_IPV4 = r"(?:(?:25[0-5]|2[0-4]\\d|1?\\d?\\d)(?:\\.|$)){4}"  # backslashes doubled: it stands in an SQL literal
 
 
 def _id(name: str, size: int) -> str:
@@ -55,21 +53,6 @@ def _trace_id_text() -> str:
     return "lower(hex(if(startsWith(trace_id, toFixedString('', 8)), substring(trace_id, 9), trace_id)))"
 
 
-def _ipv4(endpoint: str) -> str:
-    """Valid IPv4 text, also when it came as IPv6 (``::ffff:1.2.3.4``); anything else is '' (Zipkin drops it, too)."""
-    ipv6 = _dictionary(f"{endpoint}.ipv6")
-    own = f"extract({_dictionary(f'{endpoint}.ipv4')}, '^({_IPV4})$')"
-    mapped = f"extract({ipv6}, '^(?i:::ffff:)?({_IPV4})$')"
-    return f"if({ipv6} = '', {own}, {own} || if({own} = '', {mapped}, ''))"
-
-
-def _ipv6(endpoint: str) -> str:
-    """Canonical IPv6 text; '' where it is none or stands for an IPv4 address."""
-    return (
-        f"replaceRegexpOne(toString(toIPv6OrDefault({_dictionary(f'{endpoint}.ipv6')})), '^(::|::ffff:[\\\\d.]+)$', '')"
-    )
-
-
 SPANS: Final = (
     Column("trace_id", "FixedString(16) CODEC(ZSTD(1))", _id("traceId", 16), f"{_trace_id_text()} AS trace_id"),
     Column("span_id", "FixedString(8) CODEC(ZSTD(1))", _id("id", 8), "lower(hex(span_id)) AS span_id"),
@@ -79,8 +62,8 @@ SPANS: Final = (
         _id("parentId", 8),
         "if(parent_id = toFixedString('', 8), '', lower(hex(parent_id))) AS parent_id",
     ),
-    Column("timestamp", "UInt64 CODEC(Delta, ZSTD(1))", "toUInt64(greatest(timestamp, 0))", "timestamp"),
-    Column("duration", "UInt64 CODEC(T64, ZSTD(1))", "toUInt64(greatest(duration, 0))", "duration"),
+    Column("timestamp", "UInt64 CODEC(Delta, ZSTD(1))", "toUInt64(timestamp)", "timestamp"),
+    Column("duration", "UInt64 CODEC(T64, ZSTD(1))", "toUInt64(duration)", "duration"),
     Column("kind", "LowCardinality(String) CODEC(ZSTD(1))", _dictionary("kind"), "kind"),
     Column("name", "LowCardinality(String) CODEC(ZSTD(1))", _lower("name"), "name"),
     Column(
@@ -89,8 +72,8 @@ SPANS: Final = (
         _lower("localEndpoint.serviceName"),
         "local_service",
     ),
-    Column("local_ipv4", "LowCardinality(String) CODEC(ZSTD(1))", _ipv4("localEndpoint"), "local_ipv4"),
-    Column("local_ipv6", "LowCardinality(String) CODEC(ZSTD(1))", _ipv6("localEndpoint"), "local_ipv6"),
+    Column("local_ipv4", "LowCardinality(String) CODEC(ZSTD(1))", _dictionary("localEndpoint.ipv4"), "local_ipv4"),
+    Column("local_ipv6", "LowCardinality(String) CODEC(ZSTD(1))", _dictionary("localEndpoint.ipv6"), "local_ipv6"),
     Column("local_port", "UInt16 CODEC(ZSTD(1))", "localEndpoint.port", "local_port"),
     Column(
         "remote_service",
@@ -98,19 +81,24 @@ SPANS: Final = (
         _lower("remoteEndpoint.serviceName"),
         "remote_service",
     ),
-    Column("remote_ipv4", "LowCardinality(String) CODEC(ZSTD(1))", _ipv4("remoteEndpoint"), "remote_ipv4"),
-    Column("remote_ipv6", "LowCardinality(String) CODEC(ZSTD(1))", _ipv6("remoteEndpoint"), "remote_ipv6"),
+    Column("remote_ipv4", "LowCardinality(String) CODEC(ZSTD(1))", _dictionary("remoteEndpoint.ipv4"), "remote_ipv4"),
+    Column("remote_ipv6", "LowCardinality(String) CODEC(ZSTD(1))", _dictionary("remoteEndpoint.ipv6"), "remote_ipv6"),
     Column("remote_port", "UInt16 CODEC(ZSTD(1))", "remoteEndpoint.port", "remote_port"),
     Column("debug", "Bool CODEC(ZSTD(1))", "debug", "debug"),
     Column("shared", "Bool CODEC(ZSTD(1))", "shared", "shared"),
     Column("tags", "Map(LowCardinality(String), String) CODEC(ZSTD(1))", "tags", "tags"),
-    Column("annotation_ts", "Array(UInt64) CODEC(ZSTD(1))", "annotations.timestamp", "annotation_ts"),
+    Column(  # may lie before the epoch, as in Zipkin: stored as its two's complement
+        "annotation_ts",
+        "Array(UInt64) CODEC(ZSTD(1))",
+        "annotations.timestamp",
+        "CAST(annotation_ts, 'Array(Int64)') AS annotation_ts",
+    ),
     Column("annotation_values", "Array(String) CODEC(ZSTD(1))", "annotations.value", "annotation_values"),
     Column("received", "DateTime('UTC') CODEC(ZSTD(1))", "toStartOfTenMinutes(now('UTC'))"),
 )
 
 LOGS: Final = (
-    Column("timestamp", "UInt64 CODEC(Delta, ZSTD(1))", "toUInt64(greatest(timestamp, 0))", "timestamp"),
+    Column("timestamp", "UInt64 CODEC(Delta, ZSTD(1))", "toUInt64(timestamp)", "timestamp"),
     Column("service", "LowCardinality(String) CODEC(ZSTD(1))", _lower("service"), "service"),
     Column("level", "LowCardinality(String) CODEC(ZSTD(1))", f"upperUTF8({_dictionary('level')})", "level"),
     Column("logger", "LowCardinality(String) CODEC(ZSTD(1))", _dictionary("logger"), "logger"),
