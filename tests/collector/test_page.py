@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from clew.collector.settings import Token
 from served import served
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ FILES = {
 @pytest.fixture(scope="module")
 def client(engine: ClickHouseStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A collector that wants a token."""
-    with served(engine, tmp_path_factory.mktemp("page"), token="secret") as client:
+    with served(engine, tmp_path_factory.mktemp("page"), token=(Token("secret"),)) as client:
         yield client
 
 

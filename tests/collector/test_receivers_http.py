@@ -15,7 +15,7 @@ import uvicorn
 from clew.collector.ingest import Ingest
 from clew.collector.metrics import Metrics
 from clew.collector.server import build_app
-from clew.collector.settings import Settings
+from clew.collector.settings import Settings, Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -141,7 +141,7 @@ def test_chunked_body_is_bounded(serve: Callable[..., Served]) -> None:
 
 def test_token_is_wanted_everywhere_but_at_health(serve: Callable[..., Served]) -> None:
     """401 tells how; the right token opens, a wrong one does not."""
-    served = serve(token="s3cret")
+    served = serve(token=(Token("s3cret"),))
     for method, path in (("POST", "/api/v2/spans"), ("GET", "/api/v2/services"), ("GET", "/metrics"), ("GET", "/info")):
         status, answer, headers = served.request(method, path, SPANS if method == "POST" else b"")
         assert (401, "Bearer") == (status, headers["www-authenticate"])

@@ -6,14 +6,11 @@ import json
 import os
 import signal
 import socket
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from collector.collector_process import CollectorProcess, start, wait_until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SPAN = b'[{"traceId":"%x","id":"b","timestamp":1700000000000000,"duration":1,"name":"x"}]'
 
@@ -101,25 +98,51 @@ def test_unusable_directory_is_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--http", "0.0.0.0:0"], "--token SECRET, or --insecure"),
+        (["--http", "0.0.0.0:0"], "--token SECRET), or --insecure"),
         (["--retain", "soon"], "retain = 'soon' (from --retain)"),
         (["--config", "missing.toml"], "missing.toml"),
     ],
 )
 def test_bad_settings_are_one_sentence(tmp_path: Path, options: list[str], said: str) -> None:
-    """Before anything is opened."""
-    _assert_refused(tmp_path / "data", options, said, "")
+    """Before anything is opened; a second line says where the options are listed."""
+    _assert_refused(tmp_path / "data", options, said, code=2)
     assert not (tmp_path / "data").exists()
 
 
-def _assert_refused(data_dir: Path, options: list[str], *said: str) -> None:
+def _assert_refused(data_dir: Path, options: list[str], *said: str, code: int = 1) -> None:
     process = start(data_dir, *options)
     out, err = process.communicate(timeout=60)
-    assert 1 == process.returncode
+    assert code == process.returncode
     assert "Traceback" not in err
-    assert 1 == len(err.strip().splitlines())
+    assert code == len(err.strip().splitlines())
     assert [] == [text for text in said if text not in err]
     assert "" == out
+
+
+def test_open_door_is_said_at_start(tmp_path: Path) -> None:
+    """A sixth line, where every web page may ask."""
+    with CollectorProcess(tmp_path / "data", "--allowed-origins", "*") as collector:
+        assert collector.process.stdout is not None
+        assert "every web page" in collector.process.stdout.readline()
+        assert 200 == collector.request("GET", "/info", None, {"Origin": "http://foo.example"})[0]
+
+
+def test_token_is_not_in_the_process_list(tmp_path: Path) -> None:
+    """What any user may read of a process does not show it, however it was given; nor does its output."""
+    options = ("--token", "s3cret-1", "--token=read:s3cret-2")
+    with CollectorProcess(tmp_path / "data", *options) as collector:
+        arguments = Path(f"/proc/{collector.process.pid}/cmdline").read_bytes()
+        assert b"up" in arguments.split(b"\0")
+        assert b"s3cret" not in arguments
+        assert [401, 200, 200] == [
+            collector.request("GET", "/info", None, {"Authorization": f"Bearer {secret}"})[0]
+            for secret in ("s3cret", "s3cret-1", "s3cret-2")
+        ]
+        assert 0 == collector.stop()
+        assert collector.process.stdout is not None
+        assert collector.process.stderr is not None
+        said = "".join(collector.lines) + collector.process.stdout.read() + collector.process.stderr.read()
+        assert "s3cret" not in said
 
 
 def test_disk_bound_drops_the_oldest(tmp_path: Path) -> None:

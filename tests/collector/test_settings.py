@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clew.collector.settings import OPTIONS, Address, Settings, SettingsError, load, parse_duration, parse_size
+from clew.collector.settings import OPTIONS, Address, Settings, SettingsError, Token, load, parse_duration, parse_size
 
 
 def test_order_is_flag_variable_file_default(tmp_path: Path) -> None:
@@ -35,13 +35,58 @@ def test_every_setting_has_an_option() -> None:
     assert [field.name for field in fields(Settings)] == list(OPTIONS)
 
 
-@pytest.mark.parametrize("flags", [{"http": "0.0.0.0:9411"}, {"udp": "10.0.0.1:9410"}, {"http": "example.org:1"}])
-def test_other_addresses_need_a_token_or_insecure(flags: dict[str, str], tmp_path: Path) -> None:
-    """The refusal names both ways out; either is enough."""
-    with pytest.raises(SettingsError, match="--token SECRET, or --insecure"):
+@pytest.mark.parametrize("address", ["0.0.0.0:9411", "10.0.0.1:9411", "example.org:1"])
+def test_other_addresses_need_a_token_or_insecure(address: str, tmp_path: Path) -> None:
+    """The refusal names the ways out; each is enough."""
+    flags = {"http": address}
+    with pytest.raises(SettingsError, match=r"--token-file FILE \(or --token SECRET\), or --insecure"):
         load(flags, {}, tmp_path)
-    assert "t" == load({**flags, "token": "t"}, {}, tmp_path).token
+    (tmp_path / "tokens").write_text("t")
+    assert (Token("t"),) == load({**flags, "token": "t"}, {}, tmp_path).tokens
+    assert (Token("t"),) == load({**flags, "token_file": str(tmp_path / "tokens")}, {}, tmp_path).tokens
     assert load({**flags, "insecure": True}, {}, tmp_path).insecure
+
+
+@pytest.mark.parametrize("flags", [{}, {"token": "t"}])
+def test_datagrams_stay_on_loopback(flags: dict[str, str], tmp_path: Path) -> None:
+    """They carry no token, so having one does not help."""
+    with pytest.raises(SettingsError, match="datagrams carry no token"):
+        load({**flags, "udp": "10.0.0.1:9410"}, {}, tmp_path)
+    assert None is load({**flags, "udp": "none"}, {}, tmp_path).udp
+    assert load({**flags, "udp": "10.0.0.1:9410", "insecure": True}, {}, tmp_path).udp
+
+
+def test_tokens_have_purposes(tmp_path: Path) -> None:
+    """Several from a flag, a variable or a file, in which comments may stand."""
+    path = tmp_path / "tokens"
+    path.write_text("# services\nwrite:w1\n\n  write:w2\nread:r\nboth:and\n")
+    settings = load({"token": ("a", "read:b")}, {"CLEW_TOKEN_FILE": str(path)}, tmp_path)
+    assert (
+        Token("a"), Token("b", write=False),
+        Token("w1", read=False), Token("w2", read=False), Token("r", write=False), Token("both:and"),
+    ) == settings.tokens  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["s3cr\u00e9t", "read:"])
+def test_refusals_do_not_show_secrets(value: str, tmp_path: Path) -> None:
+    """Neither in the sentence nor in what caused it."""
+    with pytest.raises(SettingsError, match=r"^token = \*\*\* \(from CLEW_TOKEN\)") as refused:
+        load({}, {"CLEW_TOKEN": value}, tmp_path)
+    assert refused.value.__cause__ is None
+
+
+def test_settings_do_not_show_secrets(tmp_path: Path) -> None:
+    """They may end up in a traceback."""
+    settings = load({}, {"CLEW_TOKEN": "s3cret", "CLEW_STORE": "clickhouse://user:s3cret@host"}, tmp_path)
+    assert "s3cret" not in repr(settings)
+
+
+def test_token_file_that_holds_none_is_refused(tmp_path: Path) -> None:
+    """It would leave every door open; so is one that cannot be read."""
+    (tmp_path / "empty").write_text("# later\n")
+    for name, said in (("empty", "holds no token"), ("missing", "No such file")):
+        with pytest.raises(SettingsError, match=said):
+            load({"token_file": str(tmp_path / name)}, {}, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +99,9 @@ def test_other_addresses_need_a_token_or_insecure(flags: dict[str, str], tmp_pat
         ({"max_disk": "much"}, "10GB"),
         ({"max_spool": "0"}, "above 0"),
         ({"insecure": "perhaps"}, "true or false"),
+        ({"allowed_origins": "grafana.example"}, "https://grafana.example.org"),
+        ({"allowed_origins": "https://grafana.example/d"}, "no path"),
+        ({"allowed_hosts": "https://traces.example"}, "traces.example.org"),
     ],
 )
 def test_bad_values_say_which_and_what_would_do(flags: dict[str, str], said: str, tmp_path: Path) -> None:

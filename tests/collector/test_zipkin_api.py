@@ -392,43 +392,6 @@ class TestDependencies:
 class TestHttp:
     """What has nothing to do with spans."""
 
-    def test_any_origin_may_read_by_default(self, client: httpx.Client) -> None:
-        """As with Zipkin; the answer does not vary by origin."""
-        answer = client.get("/api/v2/traces", headers={"Origin": "http://foo.example.com"})
-        assert ("*", None, None) == tuple(
-            answer.headers.get(name)
-            for name in ("access-control-allow-origin", "vary", "access-control-allow-credentials")
-        )
-
-    def test_preflight_is_answered(self, client: httpx.Client) -> None:
-        """For reading and for sending spans."""
-        asked = {"Origin": "http://foo.example.com", "Access-Control-Request-Method": "POST"}
-        answer = client.options("/api/v2/spans", headers=asked)
-        assert (200, "*", "GET,POST") == (
-            answer.status_code,
-            answer.headers["access-control-allow-origin"],
-            answer.headers["access-control-allow-methods"],
-        )
-
-    def test_only_listed_origins_pass(self, store: ClickHouseStore, tmp_path: Path) -> None:
-        """Others get 403, for reading as for sending."""
-        with served(store, tmp_path, allowed_origins=("http://foo.example.com",)) as client:
-            good, bad = ({"Origin": f"http://{host}.example.com"} for host in ("foo", "bar"))
-            allowed = [
-                client.get("/api/v2/traces", headers=good),
-                client.post("/api/v2/spans", content=b"[]", headers=good),
-            ]
-            refused = [
-                client.get("/api/v2/traces", headers=bad),
-                client.post("/api/v2/spans", content=b"[]", headers=bad),
-            ]
-        assert [(200, "http://foo.example.com", "origin"), (202, "http://foo.example.com", "origin")] == [
-            (one.status_code, one.headers["access-control-allow-origin"], one.headers["vary"]) for one in allowed
-        ]
-        assert [(403, None, "origin")] * 2 == [
-            (one.status_code, one.headers.get("access-control-allow-origin"), one.headers["vary"]) for one in refused
-        ]
-
     def test_ui_paths_answer_the_same(self, client: httpx.Client, store: ClickHouseStore) -> None:
         """Zipkin's UI asks beneath /zipkin, and for its configuration."""
         insert(store, span(T1))

@@ -109,7 +109,9 @@ def test_every_flag_of_clew_up_is_in_the_table() -> None:
 def test_toml_example_is_a_configuration(tmp_path: Path) -> None:
     """The file shown loads, and says what it seems to say."""
     (example,) = blocks("docs/collector.md", "toml")
-    (tmp_path / "clew.toml").write_text(example.text, encoding="utf-8")
+    (tmp_path / "tokens").write_text("write:a\n", encoding="utf-8")
+    text = example.text.replace("/etc/clew/tokens", str(tmp_path / "tokens"))
+    (tmp_path / "clew.toml").write_text(text, encoding="utf-8")
     loaded = settings.load({}, {}, tmp_path)
     assert ("0.0.0.0:9411", None, 14 * 86_400) == (str(loaded.http), loaded.udp, loaded.retain)
     assert 50_000_000_000 == loaded.max_disk

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from clew.collector.settings import OPTIONS, Option, SettingsError, flag_of, load
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 def _run(**flags: Any) -> None:
     from clew.collector.server import StartError, serve  # the engine takes a while to load: not for --help
 
+    if flags.get("token"):
+        _put_out_of_sight(flags["token"])
     logging.basicConfig(format="clew: %(message)s", level=logging.WARNING)
     try:
         serve(load(flags, os.environ, Path.cwd()), _announce)
@@ -22,6 +28,24 @@ def _run(**flags: Any) -> None:
         raise click.UsageError(str(error), click.get_current_context()) from error
     except StartError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _put_out_of_sight(tokens: Sequence[str]) -> None:
+    """Start this very process again with the tokens in a variable: every user of a machine may read arguments."""
+    arguments = without_option(sys.orig_argv, "--token")
+    if arguments != sys.orig_argv and sys.executable:
+        os.environ["CLEW_TOKEN"] = ",".join(tokens)
+        os.execv(sys.executable, [sys.executable, *arguments[1:]])  # noqa: S606 - the same program, no shell
+
+
+def without_option(arguments: Sequence[str], flag: str) -> list[str]:
+    """Return the arguments without an option that takes a value, however often it comes: ``--x 1`` and ``--x=1``."""
+    kept, skip = [], False
+    for argument in arguments:
+        if not skip and argument != flag and not argument.startswith(f"{flag}="):
+            kept.append(argument)
+        skip = not skip and argument == flag
+    return kept
 
 
 def _announce(lines: list[str]) -> None:
@@ -35,7 +59,7 @@ def _click_option(name: str, option: Option) -> click.Option:
     about = option.help if not option.default else f"{option.help}  [default: {option.default}]"
     if not option.metavar:
         return click.Option([flag_of(name)], is_flag=True, default=None, help=about)
-    return click.Option([flag_of(name)], metavar=option.metavar, multiple=name == "tail", help=about)
+    return click.Option([flag_of(name)], metavar=option.metavar, multiple=option.repeatable, help=about)
 
 
 up = click.Command(

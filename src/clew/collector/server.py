@@ -13,23 +13,21 @@ import contextlib
 import errno
 import fcntl
 import gc
-import hmac
 import logging
 import signal
 import socket
 import threading
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qs
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from clew import wire
 from clew.collector import api
-from clew.collector.api.cors import Cors
+from clew.collector.doors import Doors
 from clew.collector.ingest import GROUP_BYTES, Ingest
 from clew.collector.metrics import Metrics
 from clew.collector.receivers.http import Receiver
@@ -50,8 +48,7 @@ if TYPE_CHECKING:
 
 RETENTION_S: Final = 10.0  # between two looks at the disk
 DRAIN_S: Final = 10  # for HTTP requests under way at the end
-OPEN_PATHS: Final = frozenset({"/health"}) | api.PUBLIC_PATHS  # no token wanted
-QUERY_TOKEN_PATHS: Final = frozenset({"/api/v1/tail"})  # what a browser opens cannot send a header
+HOT_PATHS: Final = frozenset({wire.SPANS_PATH, wire.LOGS_PATH, f"/zipkin{wire.SPANS_PATH}"})
 
 _log = logging.getLogger("clew.collector")
 
@@ -94,44 +91,28 @@ def build_app(store: SpanStore, ingest: Ingest, settings: Settings) -> ASGIApp:
     ]
     rest = Starlette(routes=[*own, *api.routes(store, ingest, settings)])
     rest.router.redirect_slashes = False  # Zipkin answers 404, too
-    front = _Front(Receiver(ingest, settings.max_body), rest, settings.token)
-    return Cors(front, settings.allowed_origins)
+    return Doors(_Front(Receiver(ingest, settings.max_body), rest), settings, _writes, _is_open)
 
 
 class _Front:
-    """The outermost application: token, and the short way to the receiver."""
+    """The short way to the receiver, past all other routes."""
 
-    _HOT: Final = frozenset({wire.SPANS_PATH, wire.LOGS_PATH, f"/zipkin{wire.SPANS_PATH}"})
-
-    def __init__(self, receiver: ASGIApp, rest: ASGIApp, token: str) -> None:
+    def __init__(self, receiver: ASGIApp, rest: ASGIApp) -> None:
         self._receiver = receiver
         self._rest = rest
-        self._token = token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._token and not self._allowed(scope):
-            await _refusal()(scope, receive, send)
-        elif scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self._HOT:
-            await self._receiver(scope, receive, send)
-        else:
-            await self._rest(scope, receive, send)
-
-    def _allowed(self, scope: Scope) -> bool:
-        path = scope["path"]
-        if path in OPEN_PATHS:
-            return True
-        given = b""
-        for name, value in scope["headers"]:
-            if name == b"authorization" and value[:7].lower() == b"bearer ":
-                given = value[7:].strip()
-        if not given and path in QUERY_TOKEN_PATHS:
-            given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0].encode()
-        return hmac.compare_digest(given, self._token)
+        app = self._receiver if _writes(scope["method"], scope["path"]) else self._rest
+        await app(scope, receive, send)
 
 
-def _refusal() -> Response:
-    text = "A token is needed: send the header 'Authorization: Bearer TOKEN' (clients: CLEW_TOKEN).\n"
-    return PlainTextResponse(text, 401, {"www-authenticate": "Bearer"})
+def _writes(method: str, path: str) -> bool:
+    return method == "POST" and path in HOT_PATHS
+
+
+def _is_open(path: str) -> bool:
+    """Say whether a path holds no data, so that it takes no token to see it."""
+    return path == "/health" or api.is_public(path)
 
 
 def _health(ingest: Ingest) -> Callable[[Request], Response]:
@@ -322,7 +303,16 @@ def _start_lines(settings: Settings, listening: socket.socket, udp: UdpReceiver 
         f"  UDP   {udp_text}{tails}",
         f"  Data  {place}, kept for {_days(settings.retain)}{disk}",
         f"  Page  http://{http}/",
+        *(
+            ["  Open  to every web page that a browser here shows (--allowed-origins *)"]
+            if _is_open_to_all(settings)
+            else []
+        ),
     ]
+
+
+def _is_open_to_all(settings: Settings) -> bool:
+    return "*" in settings.allowed_origins
 
 
 def _days(seconds: int) -> str:

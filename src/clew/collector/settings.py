@@ -12,7 +12,7 @@ import ipaddress
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -47,6 +47,17 @@ class Address(NamedTuple):
             return self.host == "localhost"
 
 
+class Token(NamedTuple):
+    """A secret that clients send, and what it is good for. Its text form hides it: it may end up in a log."""
+
+    secret: str
+    read: bool = True
+    write: bool = True
+
+    def __repr__(self) -> str:
+        return "Token(***)"
+
+
 _HTTP: Final = Address("127.0.0.1", 9411)
 _UDP: Final = Address("127.0.0.1", 9410)
 
@@ -58,7 +69,7 @@ class Settings:
     http: Address = _HTTP
     udp: Address | None = _UDP
     data_dir: Path = Path()
-    store: str = ""
+    store: str = field(default="", repr=False)  # may hold a password
     tail: tuple[str, ...] = ()
     retain: int = 7 * 86_400
     max_disk: int = 0
@@ -66,18 +77,30 @@ class Settings:
     max_body: int = 16 << 20
     autocomplete_keys: tuple[str, ...] = ()
     strict_trace_id: bool = True
-    allowed_origins: tuple[str, ...] = ("*",)
-    token: str = ""
+    allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    token: tuple[Token, ...] = ()
+    token_file: tuple[Token, ...] = ()
     insecure: bool = False
+
+    @property
+    def tokens(self) -> tuple[Token, ...]:
+        """All tokens, wherever they were given; none: nobody is asked for one."""
+        return self.token + self.token_file
 
 
 class Option(NamedTuple):
-    """How one setting is written: ``parse`` makes its value of text, ``default`` is that text."""
+    """How one setting is written: ``parse`` makes its value of text, ``default`` is that text.
+
+    ``repeatable``: the flag may come several times. ``secret``: no message shows the text.
+    """
 
     parse: Callable[[str], Any]
     default: str
     metavar: str
     help: str
+    repeatable: bool = False
+    secret: bool = False
 
 
 def load(flags: Mapping[str, Any], environ: Mapping[str, str], directory: Path) -> Settings:
@@ -117,7 +140,8 @@ def _parse(name: str, option: Option, raw: Any, origin: str) -> Any:
     try:
         return option.parse(str(raw).strip())
     except ValueError as error:
-        raise SettingsError(f"{name} = {str(raw)!r} (from {origin}): {error}") from error
+        shown = "***" if option.secret else repr(str(raw))
+        raise SettingsError(f"{name} = {shown} (from {origin}): {error}") from (None if option.secret else error)
 
 
 def _read_file(named: str, directory: Path) -> dict[str, Any]:
@@ -138,14 +162,18 @@ def _read_file(named: str, directory: Path) -> dict[str, Any]:
 
 def _check_exposure(settings: Settings) -> None:
     """Spans hold what users typed: whoever can reach the port must be meant to."""
-    if settings.token or settings.insecure:
+    if settings.insecure:
         return
-    for name, address in (("http", settings.http), ("udp", settings.udp)):
-        if address is not None and not address.is_loopback:
-            raise SettingsError(
-                f"{flag_of(name)} {address} can be reached from other machines. "
-                "Add --token SECRET, or --insecure if the network itself is trusted."
-            )
+    if not settings.http.is_loopback and not settings.tokens:
+        raise SettingsError(
+            f"--http {settings.http} can be reached from other machines. "
+            "Add --token-file FILE (or --token SECRET), or --insecure if the network itself is trusted."
+        )
+    if settings.udp is not None and not settings.udp.is_loopback:
+        raise SettingsError(
+            f"--udp {settings.udp} can be reached from other machines, and datagrams carry no token. "
+            "Keep it on loopback, turn it off with --udp none, or add --insecure if the network itself is trusted."
+        )
 
 
 # --- text to values; ValueError says what is expected ---
@@ -191,6 +219,54 @@ def _parse_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _parse_tokens(text: str) -> tuple[Token, ...]:
+    """Tokens separated by commas or spaces: ``SECRET``, ``read:SECRET``, ``write:SECRET``."""
+    return tuple(_parse_token(part) for part in re.split(r"[,\s]+", text) if part)
+
+
+def _parse_token(text: str) -> Token:
+    purpose, separator, secret = text.partition(":")
+    if separator and purpose in ("read", "write"):
+        return _checked(Token(secret, read=purpose == "read", write=purpose == "write"))
+    return _checked(Token(text))
+
+
+def _checked(token: Token) -> Token:
+    if not token.secret or not (token.secret.isascii() and token.secret.isprintable()):
+        raise ValueError("expected tokens of printable ASCII characters, such as write:SECRET or read:SECRET")
+    return token
+
+
+def _parse_token_file(text: str) -> tuple[Token, ...]:
+    """A line is a token, or a comment that begins with ``#``."""
+    if not text:
+        return ()
+    try:
+        lines = Path(text).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise ValueError(f"cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8'})") from error
+    tokens = _parse_tokens(" ".join(line for line in lines if not line.lstrip().startswith("#")))
+    if not tokens:
+        raise ValueError("holds no token; put one on a line of its own")
+    return tokens
+
+
+def _parse_origins(text: str) -> tuple[str, ...]:
+    origins = tuple(origin.rstrip("/").lower() for origin in _parse_list(text))
+    for origin in origins:
+        if origin not in ("*", "null") and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@]+", origin):
+            raise ValueError(f"{origin!r} is not an origin such as https://grafana.example.org (no path), nor '*'")
+    return origins
+
+
+def _parse_hosts(text: str) -> tuple[str, ...]:
+    hosts = tuple(host.lower() for host in _parse_list(text))
+    for host in hosts:
+        if not re.fullmatch(r"[^\s/?#@*]+", host):
+            raise ValueError(f"{host!r} is not a host name such as traces.example.org")
+    return hosts
+
+
 def _parse_bool(text: str) -> bool:
     if text.lower() in ("1", "true", "yes", "on"):
         return True
@@ -216,9 +292,19 @@ OPTIONS: Final = {
     ),
     "data_dir": Option(_parse_path, "", "DIR", "Where spans lie. Default: ~/.local/share/clew."),
     "store": Option(
-        str, "", "URL", "A ClickHouse server instead of the embedded engine: clickhouse://user:pass@host/db."
+        str,
+        "",
+        "URL",
+        "A ClickHouse server instead of the embedded engine: clickhouse://user:pass@host/db.",
+        secret=True,
     ),
-    "tail": Option(_parse_list, "", "GLOB", "Follow files of JSON lines, such as '/var/log/clew/*.jsonl'. Repeatable."),
+    "tail": Option(
+        _parse_list,
+        "",
+        "GLOB",
+        "Follow files of JSON lines, such as '/var/log/clew/*.jsonl'. Repeatable.",
+        repeatable=True,
+    ),
     "retain": Option(parse_duration, "7d", "TIME", "How long spans and logs are kept after they arrived."),
     "max_disk": Option(parse_size, "0", "SIZE", "Drop the oldest rows beyond this size on disk; 0: no bound."),
     "max_spool": Option(_parse_positive_size, "1GiB", "SIZE", "What may wait on disk while the store is down."),
@@ -226,8 +312,26 @@ OPTIONS: Final = {
     "autocomplete_keys": Option(_parse_list, "", "TAG,...", "Tags whose values the API suggests, such as http.method."),
     "strict_trace_id": Option(_parse_bool, "true", "BOOL", "Whether 128-bit trace ids are compared whole."),
     "allowed_origins": Option(
-        _parse_list, "*", "URL,...", "Origins of web pages that may use the API (CORS); '*' is any, as in Zipkin."
+        _parse_origins,
+        "",
+        "URL,...",
+        "Web pages of these origins may read and write, beside the collector's own; '*': any page.",
     ),
-    "token": Option(str, "", "SECRET", "What clients must send as 'Authorization: Bearer SECRET'."),
+    "allowed_hosts": Option(
+        _parse_hosts,
+        "",
+        "NAME,...",
+        "Names by which the collector may be asked. On loopback it knows only those of loopback by itself.",
+    ),
+    "token": Option(
+        _parse_tokens,
+        "",
+        "SECRET",
+        "What clients must send as 'Authorization: Bearer SECRET'; read:SECRET and write:SECRET allow one only. "
+        "Repeatable. Better in CLEW_TOKEN or --token-file.",
+        repeatable=True,
+        secret=True,
+    ),
+    "token_file": Option(_parse_token_file, "", "FILE", "A file of tokens, one a line, as for --token."),
     "insecure": Option(_parse_bool, "false", "", "Allow other addresses than loopback without a token."),
 }

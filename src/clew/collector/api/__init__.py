@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from clew.collector.settings import Settings
     from clew.collector.store import SpanStore
 
-PUBLIC_PATHS = page.PATHS  # hold no data: what a browser must get before it can send a token
+is_public = page.is_public  # holds no data: what a browser must get before it can send a token
 
 
 def routes(store: SpanStore, ingest: Ingest, settings: Settings) -> list[BaseRoute]:

@@ -1,7 +1,7 @@
 """The page: static files without data, and the addresses under which users of Zipkin look for a trace.
 
-Its policy (CSP) lets no inline script run and nothing load from elsewhere; the data comes over the API, with the token
-that the page keeps. So the files need no token themselves: see ``PATHS``.
+Its policy (CSP) lets no inline script run and nothing load from elsewhere; the data comes over the API, with the cookie
+that the page got for its token. So the files need no token themselves: see :func:`is_public`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _FILES = {
     "/ui/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/favicon.ico": ("icon.svg", "image/svg+xml"),
 }
-PATHS = frozenset(_FILES)
+_PUBLIC = frozenset((*_FILES, "/zipkin", "/zipkin/"))
+_TRACE_LINK = "/zipkin/traces/"
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -43,8 +44,16 @@ def routes() -> list[BaseRoute]:
         *(Route(path, _file(*file), methods=["GET"]) for path, file in _FILES.items()),
         Route("/zipkin", _to_list, methods=["GET"]),
         Route("/zipkin/", _to_list, methods=["GET"]),
-        Route("/zipkin/traces/{trace_id}", _to_trace, methods=["GET"]),
+        Route(_TRACE_LINK + "{trace_id}", _to_trace, methods=["GET"]),
     ]
+
+
+def is_public(path: str) -> bool:
+    """Say whether there is nothing at this path but the page, or a way to it.
+
+    A link to a trace is followed from another site, where a browser does not send the cookie.
+    """
+    return path in _PUBLIC or path.startswith(_TRACE_LINK)
 
 
 def _file(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:

@@ -6,9 +6,7 @@
 
 const PAGE_SIZE = 50;
 const MAX_DRAWN = 2000; // rows a browser draws without stutter; "show all" draws the rest
-const TOKEN_KEY = "clew.token";
 const main = document.getElementById("main");
-let token = "";
 let shown = 0; // counts views, so that a late answer does not draw over a newer view
 
 // --- small helpers ---
@@ -28,8 +26,7 @@ function element(tag, attributes, ...children) {
 
 async function ask(path, parameters) {
   const query = new URLSearchParams(Object.entries(parameters || {}).filter(([, value]) => value !== ""));
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  const response = await fetch(`${path}?${query}`, { headers });
+  const response = await fetch(`${path}?${query}`);
   if (response.status === 401) throw new NeedsToken();
   const text = await response.text();
   if (response.ok) return JSON.parse(text);
@@ -365,7 +362,7 @@ function revealSpan(index) {
   button.focus({ preventScroll: true });
 }
 
-// --- where we are, and with which token ---
+// --- where we are, and whether we may ---
 
 function showError(error) {
   if (error instanceof NeedsToken) return showTokenForm();
@@ -373,27 +370,27 @@ function showError(error) {
     element("p", {}, element("a", { href: "#/" }, "All traces")));
 }
 
-function showTokenForm() {
+function showTokenForm(refused) {
   const field = element("input", { type: "password", id: "token", autocomplete: "off", required: true });
   main.replaceChildren(element("form", { class: "token", onsubmit: (event) => {
     event.preventDefault();
-    keepToken(field.value);
-    show();
-  } }, element("label", { for: "token" }, "This collector wants its token"), field, element("button", {}, "Go on")));
+    enter(field.value.trim()).catch(showError);
+  } }, element("label", { for: "token" }, refused || "This collector wants its token"), field, element("button", {}, "Go on")));
   field.focus();
 }
 
-function keepToken(value) {
-  token = value.trim();
-  try { sessionStorage.setItem(TOKEN_KEY, token); } catch { /* without storage it lasts until the page is left */ }
+/** Change the token for a cookie that no script can read; the token itself is kept nowhere. */
+async function enter(token) {
+  const headers = new Headers();
+  try { headers.set("Authorization", `Bearer ${token}`); } catch { /* no token has such characters */ }
+  const response = await fetch("api/v1/session", { method: "POST", headers });
+  if (response.ok) show();
+  else showTokenForm(response.status === 401 ? "That is not the token of this collector" : await response.text());
 }
 
-/** Take ?token= out of the address at once, so that it is not copied along; ?traceId= is a way in. */
+/** ?traceId= is a way in. (?token= never gets here: the collector has led on without it.) */
 function readAddress() {
-  const query = new URLSearchParams(location.search);
-  try { token = sessionStorage.getItem(TOKEN_KEY) || ""; } catch { /* as above */ }
-  if (query.get("token")) keepToken(query.get("token"));
-  const id = query.get("traceId");
+  const id = new URLSearchParams(location.search).get("traceId");
   const hash = id ? `#/trace/${encodeURIComponent(id)}` : location.hash;
   if (location.search) history.replaceState(null, "", location.pathname + hash);
 }
