@@ -39,7 +39,7 @@ _COLLECTOR_HOW = """## Collector
 
 `clew up` as a real process with the embedded engine, a fresh data directory, one machine for collector and load. The
 load generator is a process of its own and has every body encoded before it begins; a request counts when 202, which
-means *durable and queryable*, has been received. CPU is the collector's own (user and system, all threads, the engine's
+means *kept*, has been received. CPU is the collector's own (user and system, all threads, the engine's
 included), with the merges that follow in the next column. Spans are those of 20 services, 12 a trace, 5 tags each,
 spread over 24 hours, {json_bytes:.0f} bytes of JSON each. The floor beside each row is the client part's, measured
 meanwhile: a core that was slow just then is slow in both.

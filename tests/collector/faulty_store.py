@@ -11,25 +11,36 @@ if TYPE_CHECKING:
 
 
 class FaultyStore:
-    """Passes everything on; inserts fail while `down`, *after* they came through while `mute`, and on `poison`."""
+    """Passes everything on. Inserts fail while `down`, *after* they came through while `mute`, and on `poison`.
+
+    What an insert with the poison in it raises is `fault`; then, as for `mute`, the store works for everything else.
+    """
 
     def __init__(self, store: ClickHouseStore) -> None:
         self._store = store
         self.down = False
         self.mute = False
         self.poison = b""
+        self.fault: Exception = UnreadableRows("poison")
         self.inserts = 0
+        self.refused = 0
         self.select = store.select
+        self.holds = store.holds
         self.disk_bytes = store.disk_bytes
         self.drop_oldest = store.drop_oldest
         self.close = store.close
 
+    def works(self, room: int = 0) -> bool:
+        """As the store; not while `down`."""
+        return not self.down and self._store.works(room)
+
     def insert(self, kind: Kind, rows: bytes, token: str) -> None:
-        """As the store, or :class:`StoreError`, or for rows with the poison in them :class:`UnreadableRows`."""
+        """As the store, or :class:`StoreError`, or for rows with the poison in them `fault`."""
         if self.down:
             raise StoreError("switched off")
         if self.poison and self.poison in rows:
-            raise UnreadableRows("poison")
+            self.refused += 1
+            raise self.fault
         self._store.insert(kind, rows, token)
         self.inserts += 1
         if self.mute:

@@ -5,7 +5,7 @@ The arithmetic, per ``source`` (http, udp, tail) and at any moment when nothing 
     payloads_total = payloads_stored_total + payloads_rejected_total (by reason) + payloads_refused_total (by reason)
                      + payloads_repeated_total
 
-* *stored*: in the table, or in the spool and bound for it. Counted when that is so, together with
+* *stored*: in the journal, and bound for the table. Counted when that is so, together with
   ``spans_stored_total`` and ``log_records_stored_total``.
 * *rejected*: bad bytes (their fault); the reason is a word such as ``span_traceId`` or ``malformed``.
 * *refused*: good bytes that could not be kept (our fault): ``spool_full``, ``disk``, ``busy``.
@@ -28,7 +28,7 @@ PREFIX: Final = "clew_collector_"
 
 COUNTERS: Final = {
     "payloads_total": "Payloads that reached ingest, by source.",
-    "payloads_stored_total": "Payloads stored (or spooled), by source.",
+    "payloads_stored_total": "Payloads kept, by source.",
     "payloads_rejected_total": "Payloads refused because of what they hold, by source and reason.",
     "payloads_refused_total": "Good payloads that could not be kept, by source and reason.",
     "payloads_repeated_total": "Payloads stored already that were sent again, by source.",
@@ -37,7 +37,7 @@ COUNTERS: Final = {
     "log_records_stored_total": "Log records stored (or spooled), by source.",
     "inserts_total": "Inserts into the store that came through.",
     "insert_failures_total": "Inserts that the store failed; they are tried again.",
-    "rows_unreadable_total": "Payloads that passed the check and that the store could not read all the same.",
+    "rows_unreadable_total": "Payloads that passed the check and that the store refused alone; they are set aside.",
     "udp_datagrams_total": "Datagrams received.",
     "udp_kernel_dropped_total": "Datagrams dropped by the kernel, because its buffer was full.",
     "http_rejected_total": "HTTP requests refused before they became a payload, by reason.",
@@ -78,6 +78,10 @@ class Metrics:
         if name not in GAUGES:
             raise KeyError(name)
         self._gauges[name] = read
+
+    def gauge_value(self, name: str) -> int:
+        """Return what a gauge says now; ``KeyError`` if nobody gives it."""
+        return self._gauges[name]()
 
     def text(self) -> str:
         """Return everything in Prometheus' text format 0.0.4."""

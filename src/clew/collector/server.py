@@ -218,7 +218,14 @@ def _ingest(store: SpanStore, settings: Settings) -> Ingest:
     """With a bound on the disk groups are small beside it: what is dropped at once is a part, made of whole groups."""
     group_bytes = min(GROUP_BYTES, settings.max_disk // 20) if settings.max_disk else GROUP_BYTES
     directory = settings.data_dir / "journal"
-    return Ingest(store, directory, Metrics(), max_spool=settings.max_spool, group_bytes=group_bytes)
+    return Ingest(
+        store,
+        directory,
+        Metrics(),
+        max_spool=settings.max_spool,
+        group_bytes=group_bytes,
+        durable=settings.durable,
+    )
 
 
 @contextlib.contextmanager

@@ -74,6 +74,7 @@ class Settings:
     retain: int = 7 * 86_400
     max_disk: int = 0
     max_spool: int = 1 << 30
+    durable: bool = False
     max_body: int = 16 << 20
     autocomplete_keys: tuple[str, ...] = ()
     strict_trace_id: bool = True
@@ -308,6 +309,7 @@ OPTIONS: Final = {
     "retain": Option(parse_duration, "7d", "TIME", "How long spans and logs are kept after they arrived."),
     "max_disk": Option(parse_size, "0", "SIZE", "Drop the oldest rows beyond this size on disk; 0: no bound."),
     "max_spool": Option(_parse_positive_size, "1GiB", "SIZE", "What may wait on disk while the store is down."),
+    "durable": Option(_parse_bool, "false", "", "Answer only when the disk has what was sent (fdatasync)."),
     "max_body": Option(_parse_positive_size, "16MiB", "SIZE", "The largest HTTP body taken, packed and unpacked."),
     "autocomplete_keys": Option(_parse_list, "", "TAG,...", "Tags whose values the API suggests, such as http.method."),
     "strict_trace_id": Option(_parse_bool, "true", "BOOL", "Whether 128-bit trace ids are compared whole."),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from clew.collector.api import page, tail, v1, zipkin
 from clew.collector.api.answers import TraceMethodRefused
+from clew.collector.api.settled import settled
 from clew.collector.query import Query
 
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ def routes(store: SpanStore, ingest: Ingest, settings: Settings) -> list[BaseRou
     query = Query(store, strict_trace_id=settings.strict_trace_id)
     return [
         TraceMethodRefused(),
-        *zipkin.routes(query, settings),
-        *v1.routes(query, settings),
+        *settled([*zipkin.routes(query, settings), *v1.routes(query, settings)], ingest),
         *tail.routes(ingest),
         *page.routes(),
     ]

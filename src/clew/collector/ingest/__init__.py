@@ -1,18 +1,18 @@
 """Between the receivers and the store: payloads come in one by one and go out in groups, one insert a group.
 
 An insert costs tens of milliseconds whether it holds one span or ten thousand, and the engine must merge what it makes,
-so the cost of a span is decided by how many go together: 31 us of CPU at 4,000 a group, 7 at 60,000 (measured
-2026-11). Payloads that arrive while a group is inserted therefore gather for the next one (group commit):
+so the cost of a span is decided by how many go together. So a payload is **kept** first and stored later:
 
-* The thread that receives a payload checks it and writes it to the journal, which is what makes a kill -9 harmless:
-  :mod:`clew.collector.ingest.journal`.
-* One thread inserts what has gathered: a full group at once, else after a short while, in which others may join. It is
-  shorter when somebody waits for the answer (HTTP) than when nobody does (UDP, tail).
+* The thread that receives it checks it and writes it to the journal. From there a kill -9 loses nothing, and the same
+  payload sent again is known by its digest. That is when it is acknowledged.
+* One thread inserts what has gathered: a full group at once, else after :data:`GATHER_S`. It reads the group back from
+  the journal, so nothing waits in memory, and what waited in an earlier life goes the same way.
 
-A payload's future is done when its group is in the table: whoever gets an answer finds the spans. If the store fails,
-the group stays in the journal, which is as durable, and the future is done as well; the store is tried again until it
-takes the group, up to ``max_spool`` bytes. Beyond that, or when more arrives than can be inserted, it is refused
-(:class:`Unavailable`).
+**Reading sees what was acknowledged**: a question calls :meth:`Ingest.settle` first, which has what waits inserted now,
+once for all questions that ask meanwhile and at most every :data:`SETTLE_EVERY_S`.
+
+When the store takes nothing, groups stay in the journal and it is tried again until it does, up to ``max_spool`` bytes.
+Beyond that, or when much more arrives than can be inserted, payloads are refused (:class:`Unavailable`).
 """
 
 from __future__ import annotations
@@ -23,16 +23,20 @@ import math
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TYPE_CHECKING, Any, Final
 
+from clew.collector.ingest.durable import Durable
 from clew.collector.ingest.feed import Feed, Subscription
 from clew.collector.ingest.inserter import Inserter
-from clew.collector.ingest.journal import DIGEST_BYTES, Entry, Group, Journal
+from clew.collector.ingest.journal import Group, Journal
 from clew.collector.ingest.payload import BadPayload, Checked, check
+from clew.collector.ingest.record import DIGEST_BYTES, Record
+from clew.collector.store import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from clew.collector.metrics import Metrics
@@ -40,9 +44,15 @@ if TYPE_CHECKING:
 
 GROUP_ROWS: Final = 60_000  # a full group; an insert of it takes 0.3 to 0.5 s
 GROUP_BYTES: Final = 32_000_000
-GATHER_ANSWERED_S: Final = 0.05  # how long a group gathers when a client waits for the answer
-GATHER_QUIET_S: Final = 0.25  # ... and when none does
-REFUSE_BYTES: Final = 128_000_000  # kept in memory, not yet inserted: beyond it payloads are refused
+GATHER_S: Final = 0.8  # how long a group gathers when nobody asks
+SETTLE_EVERY_S: Final = 0.25  # between two inserts that questions cause
+SETTLE_S: Final = 5.0  # how long a question waits for what came before it
+SLOW_BYTES: Final = 32_000_000  # in the journal and waiting for the store: beyond it answers wait, so clients slow down
+REFUSE_BYTES: Final = 256_000_000  # ... and beyond this payloads are refused, for those that nobody can slow down
+RETRY_S: Final = (0.5, 10.0)  # the store takes nothing: first and longest wait before it is tried again
+CLOSE_S: Final = 20.0  # for inserting what waits at the end; the rest stays in the journal
+
+LATE: Final = "What arrived in the last seconds is still being stored and is not in this answer."
 
 _log = logging.getLogger("clew.collector")
 
@@ -56,10 +66,10 @@ class Unavailable(Exception):  # noqa: N818 - it tells a client what it is to us
 
 
 class Ingest:
-    """Takes payloads and stores them in groups. Thread-safe; not fork-safe; starts one thread.
+    """Keeps payloads and stores them in groups. Thread-safe; not fork-safe; starts one thread, two when ``durable``.
 
-    ``directory`` keeps the journal. ``max_spool`` bounds, in bytes, what lies there when the store is down.
-    ``group_bytes`` is how much JSON makes a full group; a group becomes one part of the table.
+    ``directory`` is the journal's. ``max_spool`` bounds, in bytes, what lies there. ``group_bytes`` is how much makes
+    a full group; a group becomes one part of the table. ``durable``: acknowledge what the disk has.
     """
 
     def __init__(
@@ -70,81 +80,132 @@ class Ingest:
         *,
         max_spool: int = 1 << 30,
         group_bytes: int = GROUP_BYTES,
+        durable: bool = False,
     ) -> None:
         self.metrics = metrics
         self._group_bytes = group_bytes
+        self._max_spool = max_spool
         self._journal = Journal(directory)
         self._inserter = Inserter(store, self._journal, metrics)
-        self._max_spool = max_spool
+        self._durable = Durable(self._disk_failed) if durable else None
         self._feed = Feed(metrics)
         self._changed = threading.Condition()
-        self._gathering: dict[Kind, Group] = {}
-        self._full: deque[Group] = deque()  # groups that take no more, oldest first
-        self._inserting: Group | None = None
-        self._waiting_bytes = 0  # in memory, of all groups that are not inserted yet
-        self._under_way: dict[bytes, Future[None]] = {}  # a payload sent again while its first copy is on the way
-        self._closing = False
+        self._gathering: Group | None = None
+        self._waiting: deque[Group] = deque(self._journal.left)  # groups that take no more, oldest first
+        self._later: list[Group] = []  # that the store refused while it took others; each has its time
+        self._taken: Group | None = None
+        self._waiting_bytes = sum(group.size for group in self._waiting)
+        self._slowed: list[Future[None]] = []
+        self._settling: list[tuple[int, Future[None]]] = []  # done when no group up to this number waits
+        self._hurried = -math.inf
+        self._down = ""  # why the store takes nothing
+        self._retry_at, self._retry_s = 0.0, RETRY_S[0]
+        self._close_at = math.inf
         metrics.gauge("waiting_bytes", lambda: self._waiting_bytes)
         metrics.gauge("spool_bytes", self._journal.pending_bytes)
-        self._inserter.replay()
         self._thread = threading.Thread(target=self._run, name="clew-ingest")
         self._thread.start()
 
-    def accept(self, kind: Kind, payload: bytes, source: str = "http") -> Future[None]:
-        """Check a payload and have it stored, once; the future is done when that is so. Any thread.
+    # --- receivers ---
 
-        Raises :class:`~clew.collector.ingest.payload.BadPayload` and :class:`Unavailable`.
+    def accept(self, kind: Kind, payload: bytes, source: str = "http") -> Future[None]:
+        """Check a payload and keep it, once. The future is done when it may be acknowledged. Any thread.
+
+        Raises :class:`~clew.collector.ingest.payload.BadPayload` and :class:`Unavailable`; the future, too, raises
+        the latter.
         """
         checked = self._check(kind, payload, source)
         digest = hashlib.sha256(payload).digest()[:DIGEST_BYTES]
         with self._changed:
             if self._journal.remembers(digest):
                 self.metrics.count("payloads_repeated_total", source=source)
-                return self._under_way.get(digest, _DONE)
-            return self._keep(checked, Entry(checked.rows, checked.items, digest, {}), source)
+                return self._acknowledged(slow=False)
+            self._keep([checked], source, digest)
+            return self._acknowledged(slow=True)
 
     def offer(self, kind: Kind, payload: bytes, source: str, offsets: Mapping[str, Any] | None = None) -> Future[None]:
-        """As :meth:`accept`, for receivers that nobody asks for an answer: not compared with earlier payloads.
+        """As :meth:`accept`, for receivers that nobody asks for an answer: not compared with earlier payloads."""
+        return self.offer_all([(kind, payload)], source, offsets)
 
-        ``offsets`` are remembered together with the payload: see :meth:`offset`.
+    def offer_all(
+        self, payloads: Sequence[tuple[Kind, bytes]], source: str, offsets: Mapping[str, Any] | None = None
+    ) -> Future[None]:
+        """Keep several payloads, of both kinds perhaps, in one step: all of them or none.
+
+        ``offsets`` are remembered together with them: see :meth:`offset`.
         """
-        checked = self._check(kind, payload, source)
+        checked = [self._check(kind, payload, source) for kind, payload in payloads]
         with self._changed:
-            return self._keep(checked, Entry(checked.rows, checked.items, None, offsets or {}), source)
+            self._keep(checked, source, offsets=offsets or {})
+            return self._acknowledged(slow=False)
 
     def offset(self, key: str) -> Any:
         """Return what was last kept in ``offsets`` under this key; None if nothing was."""
         return self._journal.offset(key)
 
-    def settle(self, timeout: float | None = None) -> None:
-        """Insert what was kept so far now; wait, at most ``timeout`` seconds, until it can be queried. Any thread."""
-        with self._changed:
-            groups = [*self._gathering.values(), *self._full, *([self._inserting] if self._inserting else [])]
-            for group in groups:
-                group.due = 0.0
-            self._changed.notify()
-        wait([group.stored for group in groups], timeout)
-
-    @property
-    def store_works(self) -> bool:
-        """Whether the last insert came through; if not, payloads are being spooled."""
-        return not self._inserter.spooling
+    def subscribe(self) -> Subscription:
+        """Follow what is kept from now on; to be called in a running event loop."""
+        return self._feed.subscribe()
 
     def close_feed(self) -> None:
         """End every follower's iteration: the collector is about to end. Any thread."""
         self._feed.close()
 
-    def subscribe(self) -> Subscription:
-        """Follow what is kept from now on; to be called in a running event loop."""
-        return self._feed.subscribe()
+    # --- questions ---
+
+    def settle(self, timeout: float = SETTLE_S) -> str:
+        """Have what was kept until now inserted, and wait for it, at most so many seconds. Any thread but a loop's.
+
+        Return '' when it can be queried, else a sentence that says what an answer lacks. Returns at once when nothing
+        waits, and when the store takes nothing.
+        """
+        try:
+            self.settling().result(timeout)
+        except FutureTimeout:
+            return self.unsettled or LATE
+        return self.unsettled
+
+    def settling(self) -> Future[None]:
+        """As :meth:`settle`, without waiting: the future is done when what was kept until now can be queried."""
+        done = _unfinished()
+        with self._changed:
+            group = self._gathering
+            if group and not group.is_empty:
+                group.due = min(group.due, max(self._hurried + SETTLE_EVERY_S, time.monotonic()))
+                self._changed.notify()
+            waiting = [group.seq for group in self._on_the_way()]
+            if waiting and not self._down:
+                self._settling.append((max(waiting), done))
+                return done
+        done.set_result(None)
+        return done
+
+    @property
+    def unsettled(self) -> str:
+        """A sentence when the store takes nothing, so that answers lack what is in the journal; '' otherwise."""
+        if not self._down:
+            return ""
+        return (
+            f"The store takes nothing at present, so what arrived lately is not in this answer. It says: {self._down}"
+        )
+
+    @property
+    def store_works(self) -> bool:
+        """Whether the store takes groups; if not, payloads are being spooled. Any thread."""
+        return not self._down
+
+    def on_stored(self, hook: Callable[[Kind, int], None]) -> None:
+        """Have ``hook(kind, rows)`` called whenever rows are in a table; by ingest's thread, so it must be quick."""
+        self._inserter.on_stored = hook
 
     def close(self) -> None:
-        """Store what waits, then end the thread. What the store does not take stays in the journal. Idempotent."""
+        """Store what waits, then end the threads. What the store does not take stays in the journal. Idempotent."""
         with self._changed:
-            self._closing = True
+            self._close_at = min(self._close_at, time.monotonic() + CLOSE_S)
             self._changed.notify()
         self._thread.join()
-        self._journal.close()
+        if self._durable:
+            self._durable.close()
 
     # --- the side of the receivers ---
 
@@ -157,50 +218,66 @@ class Ingest:
             self.metrics.count("payloads_rejected_total", source=source, reason=bad.reason)
             raise
 
-    def _keep(self, checked: Checked, entry: Entry, source: str) -> Future[None]:
-        """Write a payload to the journal and add it to its group; the lock is held."""
-        if not entry.items and not entry.offsets:
+    def _keep(
+        self, payloads: Sequence[Checked], source: str, digest: bytes = b"", offsets: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write payloads to the journal, as one record; the lock is held."""
+        record = _record(payloads, digest, offsets or {})
+        if record.items or record.offsets:
+            self._refuse_if_full(source)
+            try:
+                self._append(record)
+            except OSError as error:
+                self._refused(source, "disk")
+                raise self._disk_failed(error) from error
+        for checked in payloads:
             self._count_stored(checked, source)
-            return _DONE
-        self._refuse_if_full(source)
-        try:
-            group = self._add(checked.kind, entry)
-        except OSError as error:
-            text = f"The data directory takes no more ({error.strerror}). Free some space; nothing was stored."
-            raise self._refused(source, "disk", text) from error
-        self._count_stored(checked, source)
-        self._feed.publish(checked.kind, checked.rows)
-        return group.stored
+            if checked.items:
+                self._feed.publish(checked.kind, checked.rows)
 
-    def _add(self, kind: Kind, entry: Entry) -> Group:
-        group = self._gathering.get(kind)
+    def _append(self, record: Record) -> None:
+        group = self._gathering
         if group is None:
-            group = self._gathering[kind] = self._journal.open(kind)
-            group.due = group.born + GATHER_QUIET_S
+            group = self._gathering = self._journal.open()
+            group.due = time.monotonic() + GATHER_S
             self._changed.notify()
-        self._journal.append(group, entry)
-        self._waiting_bytes += len(entry.rows)
-        if entry.digest is not None:
-            self._under_way[entry.digest] = group.stored
-            if group.due > group.born + GATHER_ANSWERED_S:
-                group.due = group.born + GATHER_ANSWERED_S
-                self._changed.notify()
+        self._waiting_bytes += self._journal.append(group, record)
         if group.items >= GROUP_ROWS or group.size >= self._group_bytes:
-            self._full.append(self._sealed(kind))
+            self._seal()
             self._changed.notify()
-        return group
+
+    def _seal(self) -> None:
+        """End the gathering of a group; the lock is held."""
+        group, self._gathering = self._gathering, None
+        if group:
+            self._journal.seal(group)
+            self._waiting.append(group)
+
+    def _acknowledged(self, *, slow: bool) -> Future[None]:
+        """Return what is done when it is time to answer; the lock is held."""
+        if self._durable and self._gathering:
+            return self._durable.written(self._gathering.name, self._gathering.fd)
+        if not slow or self._waiting_bytes < SLOW_BYTES or self._down:
+            return _DONE
+        answer = _unfinished()
+        self._slowed.append(answer)
+        return answer
 
     def _refuse_if_full(self, source: str) -> None:
-        if self._closing:
-            raise self._refused(source, "closing", "The collector is shutting down. Send again in a moment.")
-        if self._waiting_bytes > REFUSE_BYTES:
-            raise self._refused(source, "busy", "More arrives than can be stored. Send again in a moment.")
-        if self._inserter.spooling and self._journal.pending_bytes() > self._max_spool:
-            raise self._refused(source, "spool_full", "The store is down and the spool full (max_spool). Send later.")
+        if self._close_at < math.inf:
+            raise self._refused(source, "closing")
+        if self._waiting_bytes > REFUSE_BYTES and not self._down:
+            raise self._refused(source, "busy")
+        if self._journal.pending_bytes() > self._max_spool:
+            raise self._refused(source, "spool_full")
 
-    def _refused(self, source: str, reason: str, message: str) -> Unavailable:
+    def _refused(self, source: str, reason: str) -> Unavailable:
         self.metrics.count("payloads_refused_total", source=source, reason=reason)
-        return Unavailable(reason, message)
+        return Unavailable(reason, _REFUSALS.get(reason, ""))
+
+    def _disk_failed(self, error: OSError) -> Unavailable:
+        text = f"The data directory takes no more ({error.strerror}). Free some space; nothing was stored."
+        return Unavailable("disk", text)
 
     def _count_stored(self, checked: Checked, source: str) -> None:
         self.metrics.count("payloads_stored_total", source=source)
@@ -210,67 +287,145 @@ class Ingest:
     # --- the side of the store: one thread ---
 
     def _run(self) -> None:
-        while not (self._closing and not self._gathering and not self._full):
-            group = self._next_group()
+        while (group := self._next_group()) is not None:
+            left: list[Group] = [group]
             try:
-                if group:
-                    self._inserter.insert(group)
-                if self._inserter.spooling and time.monotonic() >= self._inserter.retry_at and not self._closing:
-                    self._inserter.replay()
+                left = self._inserter.insert(group)
+            except (StoreError, OSError) as error:
+                self._store_failed(group, error)
+                continue
             except Exception:  # noqa: BLE001 - the one thread must live on; the group is in the journal
-                _log.exception("ingest: unexpected failure; what waited stays in the journal until the next start")
-            if group:
-                self._finish(group)
+                _log.exception("ingest: unexpected failure of %s; it is tried again in a minute", group.name)
+                group.due = time.monotonic() + 60.0
+            self._inserted(group, left)
+        self._end()
 
     def _next_group(self) -> Group | None:
-        """Wait for the next group that is due; None when only the spool is, or at the end."""
+        """Wait for the next group that is due; None at the end."""
         with self._changed:
-            while (wait_s := self._wait_s()) > 0:
-                self._changed.wait(wait_s if wait_s < threading.TIMEOUT_MAX else None)
-            self._inserting = self._take()
-            return self._inserting
+            while (wait_s := self._next_at() - time.monotonic()) > 0:
+                if self._is_over():
+                    return None
+                self._changed.wait(min(wait_s, self._close_wait_s()))
+            if self._is_over():
+                return None
+            return self._take()
+
+    def _is_over(self) -> bool:
+        """Whether to end: all is stored, or the time for it is up, or the store takes nothing; the lock is held."""
+        if self._close_at == math.inf:
+            return False
+        return not self._on_the_way() or bool(self._down) or time.monotonic() > self._close_at
+
+    def _on_the_way(self) -> list[Group]:
+        """Return the groups that have their turn, and not those that the store refused; the lock is held."""
+        groups = [*self._waiting, *filter(None, (self._taken, self._gathering))]
+        return [group for group in groups if not group.is_empty]
+
+    def _close_wait_s(self) -> float:
+        return min(max(self._close_at - time.monotonic(), 0.0), threading.TIMEOUT_MAX)
+
+    def _next_at(self) -> float:
+        """Return when something is due, on the monotonic clock; the lock is held."""
+        if self._down:
+            return self._retry_at
+        if self._waiting:
+            return 0.0
+        due = [group.due for group in self._later]
+        if self._gathering and not self._gathering.is_empty:
+            due.append(0.0 if self._close_at < math.inf else self._gathering.due)
+        return min(due, default=math.inf)
 
     def _take(self) -> Group | None:
-        """Return the group that is due first, if one is; the lock is held."""
-        if self._full:
-            return self._full.popleft()
-        kind = min(self._gathering, key=lambda kind: self._due(self._gathering[kind]), default=None)
-        if kind is None or self._due(self._gathering[kind]) > time.monotonic():
-            return None
-        return self._sealed(kind)
+        """Return a group that is due, if the store is down any; the lock is held."""
+        now = time.monotonic()
+        late = min(self._later, key=lambda group: group.due, default=None)
+        if late and late.due <= now:
+            self._later.remove(late)
+            self._waiting_bytes += late.size
+            self._taken = late
+        elif self._waiting:
+            self._taken = self._waiting.popleft()
+        else:
+            self._hurried = now
+            self._seal()
+            self._taken = self._waiting.popleft()
+        return self._taken
 
-    def _sealed(self, kind: Kind) -> Group:
-        """End the gathering of a group; the lock is held."""
-        group = self._gathering.pop(kind)
-        self._journal.seal(group)
-        return group
-
-    def _wait_s(self) -> float:
-        """Return how long nothing is due; the lock is held."""
-        due = [self._due(group) for group in self._gathering.values()]
-        if self._inserter.spooling:
-            due.append(self._inserter.retry_at)
-        if self._closing or self._full:
-            due.append(0.0)
-        return min(due, default=math.inf) - time.monotonic()
-
-    def _due(self, group: Group) -> float:
-        """Return when a group is to be inserted, on the monotonic clock; the lock is held."""
-        return 0.0 if self._closing else group.due
-
-    def _finish(self, group: Group) -> None:
-        """Let those go on who waited for this group."""
+    def _inserted(self, group: Group, left: Sequence[Group]) -> None:
+        """The store took a group, or refused that one alone."""
         with self._changed:
-            self._inserting = None
+            self._taken = None
+            if self._down:
+                _log.warning("ingest: the store takes payloads again")
+            self._down, self._retry_s = "", RETRY_S[0]
             self._waiting_bytes -= group.size
-            for entry in group.entries:
-                if entry.digest is not None:
-                    self._under_way.pop(entry.digest, None)
-        group.stored.set_result(None)
+            if left == [group]:
+                self._later.append(group)
+            else:
+                self._waiting.extend(left)  # behind those that wait already
+                self._waiting_bytes += sum(half.size for half in left)
+            self._release()
+
+    def _store_failed(self, group: Group, error: Exception) -> None:
+        """Put the group back; everything waits and is tried again after a while, ever longer."""
+        with self._changed:
+            self._taken = None
+            self._waiting.appendleft(group)
+            if not self._down:
+                _log.warning("ingest: the store failed, payloads are kept on disk until it is back: %s", error)
+            self._down = str(error) or type(error).__name__
+            self._retry_at = time.monotonic() + self._retry_s
+            self._retry_s = min(self._retry_s * 2, RETRY_S[1])
+            self._release()
+
+    def _release(self) -> None:
+        """Let go on whoever waits for what is done now; the lock is held."""
+        first = min((group.seq for group in self._on_the_way()), default=math.inf)
+        over = [(seq, done) for seq, done in self._settling if seq < first or self._down]
+        self._settling = [waiter for waiter in self._settling if waiter not in over]
+        for _, done in over:
+            done.set_result(None)
+        slowed, self._slowed = self._slowed, []
+        for answer in slowed:
+            answer.set_result(None)
+
+    def _end(self) -> None:
+        """Nobody waits any longer."""
+        with self._changed:
+            self._seal()
+            self._down = self._down or "the collector is ending"
+            self._release()
+
+
+_REFUSALS: Final = {
+    "closing": "The collector is shutting down. Send again in a moment.",
+    "busy": "More arrives than can be stored. Send again in a moment.",
+    "spool_full": "The store takes nothing and the spool is full (max_spool). Send later.",
+}
+
+
+def _record(payloads: Sequence[Checked], digest: bytes, offsets: Mapping[str, Any]) -> Record:
+    spans = [checked for checked in payloads if checked.kind == "spans" and checked.items]
+    logs = [checked for checked in payloads if checked.kind == "logs" and checked.items]
+    return Record(*_joined(spans), *_joined(logs), digest, offsets)
+
+
+def _joined(payloads: Sequence[Checked]) -> tuple[bytes, int]:
+    if len(payloads) == 1:
+        return payloads[0].rows, payloads[0].items
+    return b",".join([checked.rows for checked in payloads]), sum(checked.items for checked in payloads)
+
+
+def _unfinished() -> Future[None]:
+    """Return a future that nobody can cancel: whoever waits for it may go away."""
+    future: Future[None] = Future()
+    future.set_running_or_notify_cancel()
+    return future
 
 
 def _done() -> Future[None]:
-    future: Future[None] = Future()
+    future = _unfinished()
     future.set_result(None)
     return future
 

@@ -1,116 +1,146 @@
-"""From the journal into the store: one insert a group, the spool while the store is down, payloads it cannot read.
+"""From the journal into the store: one group at a time, and what becomes of it when the store refuses.
 
-Called by ingest's one thread only. Every insert carries a token that follows from the group and the place in it, so
-that a group may be inserted again from its start, also by the next process, and nothing is stored twice.
+No group stands in another's way. What the store says decides:
+
+* :class:`UnreadableRows`: the fault is in these bytes, and nothing of them was stored. The group becomes two, each is
+  inserted behind those that wait, and so on down to the one payload at fault, which is set aside with the reason.
+* Anything else, while the store takes a row of the inserter's own and has room: something about this group. It is tried
+  again after a while, alone; then it is cut as above, and set aside at last.
+* Anything else, while the store takes nothing: the store. Everything waits (:class:`StoreError` is raised).
+
+An insert may have come through though an error was told, and a killed process leaves the same doubt: the token makes
+the repetition a no-op. Whether the rows are there is asked all the same, for the engine notes the token first.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 from clew.collector.ingest.payload import check_carefully
 from clew.collector.store import Kind, SpanStore, StoreError, UnreadableRows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from clew.collector.ingest.journal import Entry, Group, Journal
+    from clew.collector.ingest.journal import Group, Journal
+    from clew.collector.ingest.record import Record
     from clew.collector.metrics import Metrics
 
-RETRY_S: Final = (0.5, 10.0)  # the store has failed: first and longest wait before it is tried again
+ALONE_S: Final = 0.5  # how long a group that fails alone waits at first; each time twice as long
+ALONE_LONGEST_S: Final = 60.0
+TRIES_WHOLE: Final = 2  # so often a group is tried before it is cut in two, for a reason that is not in its bytes
+TRIES_SINGLE: Final = 4  # ... and a payload, before it is set aside
+_KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 _log = logging.getLogger("clew.collector")
 
 
 class Inserter:
-    """Puts groups into the store, in order; those that it does not take stay in the journal and are tried again."""
+    """Puts groups into the store. Called by ingest's one thread."""
 
     def __init__(self, store: SpanStore, journal: Journal, metrics: Metrics) -> None:
         self._store = store
         self._journal = journal
         self._metrics = metrics
-        self._spooled = deque(journal.pending())  # names of groups to store before any new one
-        self._retry_at, self._retry_s = 0.0, RETRY_S[0]
+        self.on_stored: Callable[[Kind, int], None] | None = None  # rows of a kind are in the table, so many
 
-    @property
-    def spooling(self) -> bool:
-        """Whether the store failed, so that groups wait in the journal. Any thread."""
-        return bool(self._spooled)
+    def insert(self, group: Group) -> list[Group]:
+        """Store a group; return what is left to do: nothing, itself for later, or the two that it became.
 
-    @property
-    def retry_at(self) -> float:
-        """When the store is to be tried again, on the monotonic clock."""
-        return self._retry_at
-
-    def insert(self, group: Group) -> None:
-        """Store a new group, or add it to the spool if there is one or the store fails."""
-        if self._spooled:  # older groups come first
-            self._spooled.append(group.name)
-            return
+        Raises :class:`StoreError` when the store as a whole takes nothing, ``OSError`` when the disk does.
+        """
+        if group.stored:
+            return self._finish(group)
+        records = self._journal.read(group)
+        self._journal.prepare(group, records)
         try:
-            self._store_group(group)
-        except StoreError as error:
-            _log.warning("ingest: the store failed, payloads are spooled on disk until it is back: %s", error)
-            self._spooled.append(group.name)
-            self._postpone()
-
-    def replay(self) -> None:
-        """Store the spooled groups, oldest first, until the store fails again."""
-        while self._spooled:
-            try:
-                self._store_group(self._journal.read(self._spooled[0]))
-            except StoreError:
-                self._postpone()
-                return
-            self._spooled.popleft()
-        self._retry_s = RETRY_S[0]
-
-    def _postpone(self) -> None:
-        """Try again after a while, ever longer."""
-        self._metrics.count("insert_failures_total")
-        self._retry_at = time.monotonic() + self._retry_s
-        self._retry_s = min(self._retry_s * 2, RETRY_S[1])
-
-    def _store_group(self, group: Group) -> None:
-        if group.items:
-            self._store_range(group, 0, len(group.entries))
-        self._journal.done(group)
-
-    def _store_range(self, group: Group, start: int, end: int) -> None:
-        """Store these payloads; where the store cannot read one, halve until it stands alone and harms no other."""
-        token = group.token if end - start == len(group.entries) else f"{group.token}-{start}-{end}"
-        try:
-            self._put(group.kind, _joined(group.entries[start:end]), token)
-        except UnreadableRows:
-            if end - start == 1:
-                self._store_plain(group, start)
-                return
-            middle = (start + end) // 2
-            self._store_range(group, start, middle)
-            self._store_range(group, middle, end)
-
-    def _store_plain(self, group: Group, index: int) -> None:
-        """Store a payload that the store cannot read as it came in plain form; if it cannot even that, set it aside."""
-        self._metrics.count("rows_unreadable_total")
-        plain = check_carefully(group.kind, _as_payload(group.kind, group.entries[index].rows))
-        try:
-            self._put(group.kind, plain.rows, f"{group.token}-{index}-plain")
+            for kind in _KINDS:
+                self._put(kind, group, records)
         except UnreadableRows as error:
-            name = self._journal.set_aside(group, index)
-            _log.error("ingest: the store cannot read a payload; it is set aside as %s: %s", name, error)
+            return self._cut(group, records, str(error))
+        except Exception as error:  # noqa: BLE001 - whatever an insert dies of, it is about this group or the store
+            return self._failed(group, records, error)
+        return self._finish(group)
 
-    def _put(self, kind: Kind, rows: bytes, token: str) -> None:
-        if rows:
-            self._store.insert(kind, b"[%b]" % rows, token)
-            self._metrics.count("inserts_total")
+    def _put(self, kind: Kind, group: Group, records: Sequence[Record]) -> None:
+        """Insert the rows of one kind, once."""
+        rows = _rows(kind, records)
+        if not rows:
+            return
+        token = _token(group, kind)
+        self._store.insert(kind, b"[%b]" % b",".join(rows), token)
+        if group.suspect and not self._store.holds(kind, bytes(rows[-1])):
+            self._store.insert(kind, b"[%b]" % b",".join(rows), f"{token}.again")  # noted by the engine, then killed
+        self._metrics.count("inserts_total")
+        if self.on_stored:
+            self.on_stored(kind, sum(record.span_count if kind == "spans" else record.log_count for record in records))
 
+    def _failed(self, group: Group, records: Sequence[Record], error: Exception) -> list[Group]:
+        """An insert failed, and not because of what the bytes are: find out whether it is the store or this group."""
+        self._metrics.count("insert_failures_total")
+        group.suspect = True
+        if not self._store.works(room=2 * group.size):
+            raise StoreError(_first(error)) from error
+        group.failures += 1
+        if group.failures >= (TRIES_SINGLE if len(records) == 1 else TRIES_WHOLE):
+            if not _is_mixed(records) and self._is_there(records):
+                return self._finish(group)
+            return self._cut(group, records, str(error))
+        wait_s = min(ALONE_S * 2 ** (group.failures - 1), ALONE_LONGEST_S)
+        group.due = time.monotonic() + wait_s
+        _log.warning("ingest: the store refused a group of %d, again in %.1f s: %s", group.items, wait_s, _first(error))
+        return [group]
 
-def _joined(entries: Sequence[Entry]) -> bytes:
-    return b",".join([entry.rows for entry in entries if entry.items])
+    def _finish(self, group: Group) -> list[Group]:
+        group.stored = True
+        self._journal.done(group)
+        return []
+
+    def _is_there(self, records: Sequence[Record]) -> bool:
+        """Whether an insert that failed came through all the same."""
+        return any(self._store.holds(kind, bytes(rows[-1])) for kind in _KINDS if (rows := _rows(kind, records)))
+
+    def _cut(self, group: Group, records: Sequence[Record], reason: str) -> list[Group]:
+        if len(records) > 1 or _is_mixed(records):
+            return self._journal.split(group, records)
+        self._metrics.count("rows_unreadable_total")
+        if self._put_plainly(group, records[0]):
+            return self._finish(group)
+        name = self._journal.set_aside(group, records, reason)
+        _log.error("ingest: the store cannot take a payload; it is set aside as %s: %s", name, _first(reason))
+        return []
+
+    def _put_plainly(self, group: Group, record: Record) -> bool:
+        """Whether the store takes a payload in plain form that it did not take as it came."""
+        kind: Kind = "spans" if record.span_count else "logs"
+        try:
+            plain = check_carefully(kind, _as_payload(kind, bytes(_rows(kind, [record])[0])))
+            self._store.insert(kind, b"[%b]" % plain.rows, f"{_token(group, kind)}.plain")
+        except Exception as error:  # noqa: BLE001 - then it is set aside, with the reason that came first
+            _log.debug("ingest: not in plain form either: %s", error)
+            return False
+        return True
 
 
 def _as_payload(kind: Kind, rows: bytes) -> bytes:
     return b'{"logs":[%b]}' % rows if kind == "logs" else b"[%b]" % rows
+
+
+def _rows(kind: Kind, records: Sequence[Record]) -> list[bytes | memoryview]:
+    return [rows for record in records if (rows := record.spans if kind == "spans" else record.logs)]
+
+
+def _token(group: Group, kind: Kind) -> str:
+    """The kind is in the name already where a group was cut by kind, so that both have one token for these rows."""
+    return group.token if f".{kind}" in group.token else f"{group.token}.{kind}"
+
+
+def _is_mixed(records: Sequence[Record]) -> bool:
+    return all(any(_rows(kind, [record]) for record in records) for kind in _KINDS)
+
+
+def _first(error: object) -> str:
+    """Return the first line of an engine's message, without its list of versions and stack."""
+    return str(error).partition("\n")[0][:300]

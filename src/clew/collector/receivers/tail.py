@@ -97,14 +97,11 @@ class Tail:
             file.advance()
 
     def _offer(self, lines: list[bytes], file: _File) -> None:
-        """Have the lines stored; the offset goes with the last payload, so it is stored when all of them are."""
+        """Have the lines kept, spans and log records and how far the file is read in one step."""
         if file.skipped_line:
             self._skip("too_long")
-        payloads = list(self._payloads(lines)) or [("spans", b"[]")]
-        for kind, payload in payloads[:-1]:
-            self._ingest.offer(kind, payload, "tail").result()
-        kind, payload = payloads[-1]
-        self._ingest.offer(kind, payload, "tail", {file.key: file.mark()}).result()
+        payloads = list(self._payloads(lines))
+        self._ingest.offer_all(payloads, "tail", {file.key: file.mark()}).result()
 
     def _payloads(self, lines: Iterable[bytes]) -> Iterator[tuple[Kind, bytes]]:
         """Join span lines to one payload; bad ones are found by looking at each, which only then costs."""

@@ -43,6 +43,12 @@ class SpanStore(Protocol):
         Raises :class:`UnreadableRows` when the rows themselves are the reason, :class:`StoreError` for anything else.
         """
 
+    def works(self, room: int = 0) -> bool:
+        """Say whether the store takes rows now: a row of its own comes through, and ``room`` bytes are free."""
+
+    def holds(self, kind: Kind, rows: bytes) -> bool:
+        """Say whether the last of these JSON objects (joined by commas) is stored. Raises :class:`StoreError`."""
+
     def select(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the rows of ``sql/<statement>.sql`` as dicts, its ``{name:Type}`` bound to ``parameters``.
 

@@ -25,6 +25,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 import clickhouse_connect
+import msgspec
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from clew.collector.store import Kind, StoreError, UnreadableRows, columns
@@ -113,6 +114,29 @@ class ClickHouseStore:
             self._writer.raw_insert(
                 f"{kind}_in", insert_block=rows, fmt="JSONEachRow", settings={"insert_deduplication_token": token}
             )
+
+    def works(self, room: int = 0) -> bool:
+        """See :class:`~clew.collector.store.SpanStore`. Makes a table, fills it and drops it."""
+        try:
+            with _translated():
+                self._writer.command("CREATE TABLE IF NOT EXISTS probe (n UInt8) ENGINE = MergeTree ORDER BY n")
+                self._writer.command("INSERT INTO probe SELECT 1")
+                self._writer.command("DROP TABLE probe SYNC")
+                free = self._writer.command("SELECT min(unreserved_space) FROM system.disks")
+        except StoreError:
+            return False
+        return int(str(free)) >= room
+
+    def holds(self, kind: Kind, rows: bytes) -> bool:
+        """See :class:`~clew.collector.store.SpanStore`."""
+        last = msgspec.json.decode(b"[%b]" % rows)[-1]
+        parameters = {
+            "timestamp": max(int(last.get("timestamp") or 0), 0),
+            "trace_id": str(last.get("traceId") or ""),
+            "span_id": str(last.get("id") or ""),
+            "message": str(last.get("message") or ""),
+        }
+        return bool(self.select(f"holds_{kind}", parameters)[0]["found"])
 
     def select(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """See :class:`~clew.collector.store.SpanStore`. Waits for a free handle when all are busy."""
