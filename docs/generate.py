@@ -146,13 +146,14 @@ def waterfall() -> str:
     time.tzset()
     trace: dict[str, list[dict[str, Any]]] = json.loads((HERE / "trace.json").read_text(encoding="utf-8"))
     trace_id = trace["spans"][0]["traceId"]
-    rows = _tree.rows(_tree.parse_spans(trace["spans"]))
+    spans = _tree.parse_spans(trace["spans"])
     style = _render.Style(width=PICTURE_COLUMNS, logs=True)
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         console = Console(
             file=nowhere, record=True, width=PICTURE_COLUMNS, force_terminal=True, color_system="truecolor"
         )
-        for line in _render.waterfall(trace_id, rows, _tree.parse_logs(trace["logs"]), style):
+        logs, findings = _tree.parse_logs(trace["logs"]), _tree.findings(spans)
+        for line in _render.waterfall(trace_id, _tree.rows(spans), logs, style, findings):
             console.print(line, soft_wrap=True, markup=False, highlight=False)
         svg = console.export_svg(
             title="clew trace last --logs",

@@ -156,7 +156,8 @@ def test_trace_draws_the_waterfall(collector: Running) -> None:
         "└─ ✗ payments charge",
         "      card declined",
         "      +700.0 ms ERROR declined · Declined: no",
-    ] == [re.split(r"\s{2,}\d", line)[0] if "━" in line else line for line in lines[4:]]
+    ] == [re.split(r"\s{2,}\d", line)[0] if "━" in line else line for line in lines[4:9]]
+    assert ["", "· payments charge failed: card declined"] == lines[9:11]
 
 
 @pytest.mark.parametrize(
@@ -179,6 +180,35 @@ def test_trace_shows_tags_on_request(collector: Running) -> None:
     """Not without."""
     assert "error = card declined" in collector.clew("trace", FAILED, "--tags").stdout
     assert "error = card declined" not in collector.clew("trace", FAILED).stdout
+
+
+def test_diff_says_what_made_a_trace_slower(collector: Running) -> None:
+    """Added and slower spans with what they explain; nothing that is the same, unless asked for."""
+    before, after = "b1" * 16, "b2" * 16
+    collector.post(
+        "/api/v2/spans",
+        [
+            span(before, 1, "gateway", "post /checkout", -9_000_000_000, 100_000, kind="SERVER"),
+            span(before, 2, "payments", "charge", -8_999_990_000, 50_000),
+            span(after, 1, "gateway", "post /checkout", -9_000_000_000, 170_000, kind="SERVER"),
+            span(after, 2, "payments", "charge", -8_999_990_000, 90_000),
+            span(after, 3, "payments", "audit\x1b[2J", -8_999_890_000, 30_000),
+        ],
+    )
+    done = collector.clew("diff", before, after)
+    assert (0, "") == (done.returncode, done.stderr)
+    assert [
+        "100.0 ms -> 170.0 ms  +70.0 ms",
+        "",
+        "span                      before    after  change  explains",
+        "  payments charge        50.0 ms  90.0 ms  slower  +40.0 ms 57%",
+        "  payments audit\\x1b[2j           30.0 ms  added   +30.0 ms 43%",
+    ] == done.stdout.splitlines()
+    assert "gateway post /checkout" in collector.clew("diff", before, after, "--all").stdout
+    assert 70_000 == sum(
+        entry["explainsUs"]
+        for entry in json.loads(collector.clew("diff", before, after, "--json").stdout)["differences"]
+    )
 
 
 def test_logs_are_in_time_order_over_all_services(collector: Running) -> None:
@@ -224,7 +254,7 @@ def test_listed_line_tells_its_trace(collector: Running) -> None:
         "stock     INFO    cron: counted",
         f"gateway   INFO    app: basket of ada  {FAILED}",
         f"payments  ERROR   app: declined  {FAILED}",
-    ] == [line[14:] for line in done.stdout.splitlines() if not line.startswith("    ")]
+    ] == [line[13:] for line in done.stdout.splitlines() if not line.startswith("    ")]
 
 
 def test_a_trace_without_log_lines_says_how_they_come(collector: Running) -> None:
@@ -340,7 +370,7 @@ def test_a_terminal_without_unicode_shows_stand_ins(collector: Running) -> None:
     assert "+0 us  gateway" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["up", "run", "demo", "ls", "trace", "logs", "tail"])
+@pytest.mark.parametrize("command", ["up", "run", "demo", "ls", "trace", "diff", "logs", "tail"])
 def test_every_command_has_help_with_examples(command: str) -> None:
     """And without needing a collector."""
     done = run_clew(command, "--help")

@@ -11,6 +11,7 @@ from rich.text import Text
 from clew.cli._render import ASCII, Style, log_line, waterfall
 from clew.cli._text import clock_time
 from clew.cli._tree import LogLine, parse_logs, parse_spans, rows
+from clew.collector.trace.findings import Finding
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 BEGIN = 1_795_356_903_120_000
@@ -83,15 +84,27 @@ post /checkout · 182.4 ms · 7 spans · 3 services · 2 errors
 trace {TRACE_ID} · {clock_time(BEGIN, date=True)}
 
                                            0                 91.2 ms    182.4 ms
-gateway post /checkout           182.4 ms  ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
-├─ get                            14.1 ms  ━━━╸              ┊                 ┊
+gateway post /checkout           182.4 ms  ━──━━━━━────────────────────────────━
+├─ get                            14.1 ms  ━─━╸              ┊                 ┊
 │  └─ stock get /items/{{sku}}      10.0 ms  ╺━━               ┊                 ┊
 │     └─ select items              3.1 ms  ┊╸                ┊                 ┊
-└─ ✗ post 402                    142.0 ms  ┊      ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━┊
+└─ ✗ post 402                    142.0 ms  ┊      ━───────────────────────────━┊
    └─ ✗ orders post /orders 402  139.0 ms  ┊      ╺━━━━━━━━━━━━━━━━━━━━━━━━━━━━┊
       │  card declined
       └─ delete order              400 µs  ┊                 ┊                ╺┊"""
     assert expected.splitlines() == draw(SHOP, width=80)
+
+
+def test_what_is_worth_a_look_stands_beneath_the_picture() -> None:
+    """The weightiest six, each within the width; all of them where nothing is cut."""
+    found = [Finding("gap", f"{number} " + "words " * 20 + "\x1b[2J", ()) for number in range(9)]
+    spans = parse_spans(SHOP)
+    drawn = [line.plain for line in waterfall(TRACE_ID, rows(spans), [], Style(width=60), found)]
+    beneath = drawn[drawn.index("", 3) + 1 :]
+    assert [6, 60] == [sum(line.startswith("· ") for line in beneath[:-1]), max(map(len, beneath))]
+    assert "· 3 more" == beneath[-1]
+    whole = [line.plain for line in waterfall(TRACE_ID, rows(spans), [], Style(width=60, whole=True), found)]
+    assert ["· " + finding.text.replace("\x1b", "\\x1b") for finding in found] == whole[-9:]
 
 
 def test_log_lines_stand_beneath_their_span() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.text import Text
 
-from clew.cli._terminal import HANGING_CELLS, folded
+from clew.cli._render import HANGING_CELLS, folded
 from clew.cli._text import visible
 
 

@@ -4,7 +4,8 @@ Pure: rows in, `rich.text.Text` out, nothing printed; every line fits the given 
 Foreign text passes `clew.cli._text.visible` here and is only ever appended as text, so that rich's markup stays text
 too.
 
-A line is: tree and name, duration, bar. The name column takes what it needs up to about half of the width. A tree too
+A line is: tree and name, duration, bar. A bar is heavy where the trace waited for this very span (the critical path)
+and light elsewhere. The name column takes what it needs up to about half of the width. A tree too
 deep for its column moves to the left edge and says its depth as a number instead.
 """
 
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from clew.cli._tree import LogLine, Row
+    from clew.collector.trace.findings import Finding
 
 SERVICE_COLOURS: Final = ("cyan", "magenta", "green", "blue", "yellow", "bright_cyan", "bright_magenta", "bright_green")
+FINDING_COLOURS: Final = {"error": "red", "missing": "yellow", "lost": "yellow"}
 LEVEL_COLOURS: Final = {"DEBUG": "dim", "INFO": "", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 DURATION_CELLS: Final = 8  # "123.4 ms", the longest that `duration` writes
 GAP_CELLS: Final = 2  # before and after the duration
@@ -36,6 +39,8 @@ MAX_LABEL_CELLS: Final = 64
 MIN_NAME_CELLS: Final = 14  # what stays for the name however deep the tree
 TICK_EVERY_CELLS: Final = 16  # about
 MAX_LOG_LINES: Final = 12  # beneath one span; `clew logs` has them all
+MAX_FINDINGS: Final = 6  # beneath one picture; the weightiest come first
+HANGING_CELLS: Final = 4  # before what continues a line, so that no text can look like the beginning of a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +50,15 @@ class Glyphs:
     branch: str
     last: str
     through: str
-    full: str
-    left: str
-    right: str
+    critical: str  # of a bar, three characters: a whole cell, its left half, its right half
+    aside: str  # the same where nobody waited for it
     tick: str
     error: str
     between: str
 
 
-UNICODE: Final = Glyphs("├─ ", "└─ ", "│  ", "━", "╸", "╺", "┊", "✗", "·")
-ASCII: Final = Glyphs("|- ", "`- ", "|  ", "=", "-", "-", ".", "!", "-")
+UNICODE: Final = Glyphs("├─ ", "└─ ", "│  ", "━╸╺", "─╴╶", "┊", "✗", "·")
+ASCII: Final = Glyphs("|- ", "`- ", "|  ", "===", "---", ".", "!", "-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +90,10 @@ class _Layout:
     ticks: list[int] = field(default_factory=list)
 
 
-def waterfall(trace_id: str, rows: Sequence[Row], logs: Sequence[LogLine], style: Style) -> list[Text]:
-    """Draw a trace: two lines of summary, a ruler, then a line per span with what `style` wants beneath it."""
+def waterfall(
+    trace_id: str, rows: Sequence[Row], logs: Sequence[LogLine], style: Style, findings: Sequence[Finding] = ()
+) -> list[Text]:
+    """Draw a trace: a summary, a ruler, a line per span with what `style` wants beneath it, what is worth a look."""
     layout = _lay_out(rows, style)
     beneath = _logs_by_span(rows, logs) if style.logs else {}
     lines = [*_summary(trace_id, rows, style), Text(), _ruler(layout)]
@@ -96,7 +102,21 @@ def waterfall(trace_id: str, rows: Sequence[Row], logs: Sequence[LogLine], style
         stem = _stem(row, following, layout)
         lines.extend(_details(row, stem, layout))
         lines.extend(_log_lines(beneath.get(row.id, ()), stem, layout))
-    return lines
+    return [*lines, *_worth_a_look(findings, style)]
+
+
+def _worth_a_look(findings: Sequence[Finding], style: Style) -> Iterable[Text]:
+    """Say beneath the picture what the spans tell, the weightiest first."""
+    shown = len(findings) if style.whole else MAX_FINDINGS
+    for number, finding in enumerate(findings[:shown]):
+        if number == 0:
+            yield Text()
+        line = Text.assemble(
+            (f"{style.glyphs.between} ", "dim"), (visible(finding.text), FINDING_COLOURS.get(finding.kind, ""))
+        )
+        yield from [line] if style.whole else folded(line, style.width)
+    if len(findings) > shown:
+        yield Text(f"{style.glyphs.between} {len(findings) - shown} more", "dim")
 
 
 def log_line(log: LogLine, begin_us: int | None, service_cells: int, colour: str) -> list[Text]:
@@ -248,29 +268,32 @@ def _stem(row: Row, following: Row | None, layout: _Layout) -> str:
 def _bar(row: Row, layout: _Layout) -> Text:
     """Draw the span's time in half cells; ticks show through where there is nothing."""
     colour = "bold red" if row.error is not None else layout.colours.get(row.service, "")
-    halves = _half_cells(row, layout)
-    drawn = [_bar_cell(cell, halves, layout) for cell in range(layout.bar)]
+    halves = _half_cells(row.start_us, row.duration_us or 0, layout)
+    critical = {half for begin, end in row.critical for half in _half_cells(begin, end - begin, layout)}
+    drawn = [_bar_cell(cell, halves, critical, layout) for cell in range(layout.bar)]
     text = Text(no_wrap=True)
     for is_bar, run in groupby(drawn, key=lambda cell: cell[0]):
         text.append("".join(glyph for _, glyph in run), colour if is_bar else "dim")
     return text
 
 
-def _bar_cell(cell: int, halves: range, layout: _Layout) -> tuple[bool, str]:
+def _bar_cell(cell: int, halves: range, critical: set[int], layout: _Layout) -> tuple[bool, str]:
     """Return whether this cell is of the bar, and its character."""
     glyphs = layout.style.glyphs
     left, right = 2 * cell in halves, 2 * cell + 1 in halves
     if left or right:
-        return True, glyphs.full if left and right else glyphs.left if left else glyphs.right
+        stroke = glyphs.critical if {2 * cell, 2 * cell + 1} & critical else glyphs.aside
+        return True, stroke[0 if left and right else 1 if left else 2]
     return False, glyphs.tick if cell in layout.ticks else " "
 
 
-def _half_cells(row: Row, layout: _Layout) -> range:
-    if row.start_us is None:
+def _half_cells(start_us: int | None, duration_us: int, layout: _Layout) -> range:
+    """Return the half cells that a stretch of time takes, at least one."""
+    if start_us is None:
         return range(0)
     scale = 2 * layout.bar / layout.total_us
-    begin = min(int((row.start_us - layout.begin_us) * scale), 2 * layout.bar - 1)
-    end = round((row.start_us - layout.begin_us + (row.duration_us or 0)) * scale)
+    begin = min(int((start_us - layout.begin_us) * scale), 2 * layout.bar - 1)
+    end = round((start_us - layout.begin_us + duration_us) * scale)
     return range(begin, min(max(end, begin + 1), 2 * layout.bar))
 
 
@@ -320,3 +343,24 @@ def _logs_by_span(rows: Sequence[Row], logs: Sequence[LogLine]) -> dict[str, lis
         owner = log.span_id if log.span_id in known else rows[0].id if rows else ""
         sorted_out.setdefault(owner, []).append(log)
     return sorted_out
+
+
+def folded(line: Text, width: int) -> list[Text]:
+    """Break a line into pieces of at most `width` cells, all but the first indented."""
+    pieces = []
+    room = max(width, 2 * HANGING_CELLS)
+    while line.cell_len > room:
+        head, line = line.divide([_characters_within(line.plain, room)])
+        pieces.append(head)
+        line.pad_left(HANGING_CELLS)
+    return [*pieces, line]
+
+
+def _characters_within(text: str, cells: int) -> int:
+    """Return how many characters from the beginning fit into `cells`; at least one."""
+    used = 0
+    for index, character in enumerate(text):
+        used += cell_len(character)
+        if used > cells:
+            return max(1, index)
+    return len(text)

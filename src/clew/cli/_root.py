@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "demo": ("Collect", "See it work: a shop of five services, traced."),
     "ls": ("Look", "List recent traces."),
     "trace": ("Look", "Draw one trace as a waterfall."),
+    "diff": ("Look", "Compare two traces: what made one slower?"),
     "logs": ("Look", "Print every log line of one trace, over all services."),
     "tail": ("Look", "Watch requests and log lines as they arrive."),
 }

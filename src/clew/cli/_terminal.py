@@ -8,15 +8,15 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from rich.cells import cell_len
 from rich.console import Console
+
+from clew.cli._render import folded
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 PIPE_WIDTH: Final = 120  # columns when standard output is no terminal and COLUMNS does not say otherwise
 MIN_WIDTH: Final = 40
-HANGING_CELLS: Final = 4  # before what continues a line, so that no text can look like the beginning of a line
 STAND_INS: Final = {"µ": "u", "…": "~", "·": "-", "×": "x"}  # what clew itself writes, each one cell in ASCII as well
 
 
@@ -85,24 +85,3 @@ def write(*lines: Text) -> None:
     for line in lines:
         for piece in folded(line, console().width) if console().is_terminal else [line]:
             console().print(piece, soft_wrap=True)
-
-
-def folded(line: Text, width: int) -> list[Text]:
-    """Break a line into pieces of at most `width` cells, all but the first indented."""
-    pieces = []
-    room = max(width, 2 * HANGING_CELLS)
-    while line.cell_len > room:
-        head, line = line.divide([_characters_within(line.plain, room)])
-        pieces.append(head)
-        line.pad_left(HANGING_CELLS)
-    return [*pieces, line]
-
-
-def _characters_within(text: str, cells: int) -> int:
-    """Return how many characters from the beginning fit into `cells`; at least one."""
-    used = 0
-    for index, character in enumerate(text):
-        used += cell_len(character)
-        if used > cells:
-            return max(1, index)
-    return len(text)

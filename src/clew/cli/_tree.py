@@ -12,13 +12,15 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from clew.collector.trace import Span, build_tree, correct_skew
+from clew.collector.trace import Span
+from clew.collector.trace.findings import Finding, find
+from clew.collector.trace.timeline import critical_path, lay_out
 from clew.wire import ERROR_STACK_TAG, TRACE_DROPPED_TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from clew.collector.trace import Node
+    from clew.collector.trace.timeline import Timed
 
 STATUS_TAGS: Final = ("http.status_code", "http.response.status_code", "grpc.status_code")
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -33,6 +35,7 @@ class Row:
     not), ``├`` or ``└`` for the row itself; only the last `MAX_PATH` of them. `error` is the message of a failure,
     possibly empty, None for success. `target` is the path of an HTTP call whose name is but its
     method. `lost` counts spans of this trace that its process had to drop. `stack` is where the failure came from.
+    `critical` are the stretches (begin and end, microseconds) in which the trace waited for this very span.
     """
 
     id: str
@@ -50,6 +53,7 @@ class Row:
     target: str = ""
     lost: int = 0
     stack: str = ""
+    critical: tuple[tuple[int, int], ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
     annotations: tuple[tuple[int, str], ...] = ()
 
@@ -81,32 +85,35 @@ def parse_logs(answer: Any) -> list[LogLine]:
 
 def rows(spans: Sequence[Span]) -> list[Row]:
     """Return the rows of one trace from the root down, children beneath their parents in time order."""
-    tree = build_tree(spans)
-    tree.adopt_lost()
-    corrections = correct_skew(tree)
+    timeline = lay_out(spans)
     known = {span.id for span in spans}
+    critical: dict[int, list[tuple[int, int]]] = {}
+    for timed, begin, end in critical_path(timeline):
+        critical.setdefault(id(timed), []).append((begin, end))
+    paths: dict[int, tuple[int, str]] = {}
     found: list[Row] = []
-    for node, depth, path in _walk(tree.root):
-        span = node.span
-        if span is not None:
-            orphan = span.parent_id is not None and span.parent_id not in known
-            found.append(_row(node, span, depth, path, corrections.get(id(node), 0), orphan=orphan))
+    for timed in timeline:  # parents come before their children
+        depth, path = paths[id(timed)] = _path(timed, paths)
+        found.append(_row(timed, depth, path, tuple(critical.get(id(timed), ())), known))
     return found
 
 
-def _walk(root: Node) -> Iterator[tuple[Node, int, str]]:
-    """Yield nodes depth first with depth and path; the children of a missing root are roots themselves."""
-    todo = [(root, 0, "")] if root.span is not None else [(child, 0, "") for child in reversed(root.children)]
-    while todo:
-        node, depth, path = todo.pop()
-        yield node, depth, path
-        outer = path.replace("├", "│").replace("└", " ")[-MAX_PATH + 1 :]
-        last = node.children[-1] if node.children else None
-        todo.extend((child, depth + 1, outer + ("└" if child is last else "├")) for child in reversed(node.children))
+def findings(spans: Sequence[Span]) -> list[Finding]:
+    """Return what is worth a look in the trace, in words."""
+    return find(spans)
 
 
-def _row(node: Node, span: Span, depth: int, path: str, skew_us: int, *, orphan: bool) -> Row:
-    parent = node.parent.span if node.parent is not None else None
+def _path(timed: Timed, paths: dict[int, tuple[int, str]]) -> tuple[int, str]:
+    """Return depth and path of a span, from those of its parent; without a parent that came it is a root itself."""
+    if timed.parent is None:
+        return 0, ""
+    depth, path = paths[id(timed.parent)]
+    outer = path.replace("├", "│").replace("└", " ")[-MAX_PATH + 1 :]
+    return depth + 1, outer + ("└" if timed is timed.parent.children[-1] else "├")
+
+
+def _row(timed: Timed, depth: int, path: str, critical: tuple[tuple[int, int], ...], known: set[str]) -> Row:
+    span = timed.span
     return Row(
         id=span.id,
         service=span.service or "",
@@ -114,17 +121,18 @@ def _row(node: Node, span: Span, depth: int, path: str, skew_us: int, *, orphan:
         kind=span.kind or "",
         depth=depth,
         path=path,
-        parent_service=None if parent is None else parent.service or "",
-        start_us=span.timestamp - skew_us if span.timestamp else None,
+        parent_service=None if timed.parent is None else timed.parent.span.service or "",
+        start_us=timed.begin_us if span.timestamp else None,
         duration_us=span.duration or None,
         error=span.tags.get("error"),
         status=next((span.tags[tag] for tag in STATUS_TAGS if tag in span.tags), ""),
-        orphan=orphan,
+        orphan=span.parent_id is not None and span.parent_id not in known,
         target=_target(span),
         lost=_count(span.tags.get(TRACE_DROPPED_TAG, "")),
         stack=span.tags.get(ERROR_STACK_TAG, "").rstrip("\n"),
         tags={key: value for key, value in span.tags.items() if key != ERROR_STACK_TAG},
-        annotations=tuple((note.timestamp - skew_us, note.value) for note in span.annotations),
+        critical=critical,
+        annotations=tuple((note.timestamp - timed.skew_us, note.value) for note in span.annotations),
     )
 
 

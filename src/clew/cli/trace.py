@@ -32,7 +32,8 @@ def trace(trace_id: str, *, logs: bool, tags: bool, as_json: bool, collector: st
     """Draw one trace as a waterfall.
 
     ID is a trace id in any spelling, the beginning of one, or `last`. Errors are red, and each service has its colour.
-    A terminal gets lines that fit its width; a pipe gets all of it, stack traces too.
+    A bar is heavy where the whole trace waited for that very span; beneath the picture stands what is worth a look. A
+    terminal gets lines that fit its width; a pipe gets all of it, stack traces too.
     """
     source = Collector(collector, token)
     found = full_trace_id(source, trace_id)
@@ -62,7 +63,8 @@ def picture(trace_id: str, spans: Any, records: Any, *, logs: bool, tags: bool =
     glyphs = _render.UNICODE if _terminal.speaks_unicode() else _render.ASCII
     style = _render.Style(_terminal.width(), tags, logs, whole=not _terminal.has_width(), glyphs=glyphs)
     try:
-        rows = _tree.rows(_tree.parse_spans(spans))
+        parsed = _tree.parse_spans(spans)
     except ValueError as error:
         raise CommandError(f"The answer holds something that is no Zipkin v2 span: {error}.") from None
-    return _render.waterfall(trace_id, rows, _tree.parse_logs(records), style)
+    found = _tree.findings(parsed)
+    return _render.waterfall(trace_id, _tree.rows(parsed), _tree.parse_logs(records), style, found)

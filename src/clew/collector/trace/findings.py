@@ -46,13 +46,14 @@ def find(spans: Sequence[Span]) -> list[Finding]:
     timeline = lay_out(spans)
     root = longest_root(timeline)
     total = root.end_us - root.begin_us if root else 0
+    silent = list(_gaps(timeline, total))
     about_time = [
         *_repeated(timeline, total),
         *_in_turn(timeline, total),
         *_retries(timeline),
         *_waits(timeline),
-        *_gaps(timeline, total),
-        *_mostly(timeline, total),
+        *silent,
+        *(slow for slow in _mostly(timeline, total) if slow.span_ids not in {gap.span_ids for gap in silent}),
     ]
     return [*_failures(timeline), *_losses(timeline, spans), *sorted(about_time, key=lambda finding: -finding.us)]
 
