@@ -11,15 +11,17 @@ if TYPE_CHECKING:
 
 
 class FaultyStore:
-    """Passes everything on. Inserts fail while `down`, *after* they came through while `mute`, and on `poison`.
+    """Passes everything on. Inserts fail while `down`, *after* they came through `mute` times, and on `poison`.
 
-    What an insert with the poison in it raises is `fault`; then, as for `mute`, the store works for everything else.
+    What an insert with the poison in it raises is `fault`. Then, as for `mute` and while the tables are `broken`, the
+    store works for what is not an insert.
     """
 
     def __init__(self, store: ClickHouseStore) -> None:
         self._store = store
         self.down = False
-        self.mute = False
+        self.broken = False
+        self.mute = 0
         self.poison = b""
         self.fault: Exception = UnreadableRows("poison")
         self.inserts = 0
@@ -38,11 +40,14 @@ class FaultyStore:
         """As the store, or :class:`StoreError`, or for rows with the poison in them `fault`."""
         if self.down:
             raise StoreError("switched off")
+        if self.broken:
+            self.refused += 1
+            raise StoreError("the table is broken")
         if self.poison and self.poison in rows:
             self.refused += 1
             raise self.fault
         self._store.insert(kind, rows, token)
         self.inserts += 1
         if self.mute:
-            self.mute = False
+            self.mute -= 1
             raise StoreError("the answer was lost")

@@ -108,7 +108,7 @@ def test_insert_that_came_through_without_an_answer_is_not_doubled(
 ) -> None:
     """The store fails after it has stored: the same group is inserted again with its token, and changes nothing."""
     ingest = open_ingest()
-    faulty.mute = True
+    faulty.mute = 1
     ingest.accept("spans", _spans(1, 5)).result(TIMEOUT_S)
     ingest.settle(TIMEOUT_S)
     wait_until(lambda: not ingest.metrics.gauge_value("spool_bytes"))

@@ -182,12 +182,12 @@ class Ingest:
 
     @property
     def unsettled(self) -> str:
-        """A sentence when the store takes nothing, so that answers lack what is in the journal; '' otherwise."""
-        if not self._down:
-            return ""
-        return (
-            f"The store takes nothing at present, so what arrived lately is not in this answer. It says: {self._down}"
-        )
+        """Return what answers lack, because the store refuses it; '' when nothing. Any thread."""
+        if self._down:
+            return f"The store takes nothing now; what arrived lately is not in this answer. It says: {self._down}"
+        if self._later:
+            return "The store refused some of what arrived lately; it is tried again and is not in this answer."
+        return ""
 
     @property
     def store_works(self) -> bool:
@@ -371,7 +371,10 @@ class Ingest:
         """Put the group back; everything waits and is tried again after a while, ever longer."""
         with self._changed:
             self._taken = None
-            self._waiting.appendleft(group)
+            if isinstance(error, OSError):
+                self._waiting.appendleft(group)  # offsets are written down in order
+            else:
+                self._waiting.append(group)  # the next try is another's
             if not self._down:
                 _log.warning("ingest: the store failed, payloads are kept on disk until it is back: %s", error)
             self._down = str(error) or type(error).__name__

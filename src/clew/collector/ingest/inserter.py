@@ -4,9 +4,11 @@ No group stands in another's way. What the store says decides:
 
 * :class:`UnreadableRows`: the fault is in these bytes, and nothing of them was stored. The group becomes two, each is
   inserted behind those that wait, and so on down to the one payload at fault, which is set aside with the reason.
-* Anything else, while the store takes a row of the inserter's own and has room: something about this group. It is tried
-  again after a while, alone; then it is cut as above, and set aside at last.
-* Anything else, while the store takes nothing: the store. Everything waits (:class:`StoreError` is raised).
+* Anything else, while the store takes a row of the inserter's own and has room: perhaps something about this group. It
+  is tried again after a while, alone, and then cut as above. A payload is set aside only when others came through
+  since it failed first: that shows whose fault it is.
+* Anything else, while the store takes nothing, or refuses one group after the other: the store. Everything waits
+  (:class:`StoreError` is raised).
 
 An insert may have come through though an error was told, and a killed process leaves the same doubt: the token makes
 the repetition a no-op. Whether the rows are there is asked all the same, for the engine notes the token first.
@@ -32,6 +34,8 @@ ALONE_S: Final = 0.5  # how long a group that fails alone waits at first; each t
 ALONE_LONGEST_S: Final = 60.0
 TRIES_WHOLE: Final = 2  # so often a group is tried before it is cut in two, for a reason that is not in its bytes
 TRIES_SINGLE: Final = 4  # ... and a payload, before it is set aside
+CUTS_IN_DOUBT: Final = 3  # so often a group is cut while it is not known whether the store takes any other
+IN_A_ROW: Final = 8  # failures of whatever group, and it is the store
 _KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 _log = logging.getLogger("clew.collector")
@@ -44,6 +48,8 @@ class Inserter:
         self._store = store
         self._journal = journal
         self._metrics = metrics
+        self._came_through = 0  # inserts
+        self._in_a_row = 0  # that failed since
         self.on_stored: Callable[[Kind, int], None] | None = None  # rows of a kind are in the table, so many
 
     def insert(self, group: Group) -> list[Group]:
@@ -74,6 +80,8 @@ class Inserter:
         if group.suspect and not self._store.holds(kind, bytes(rows[-1])):
             self._store.insert(kind, b"[%b]" % b",".join(rows), f"{token}.again")  # noted by the engine, then killed
         self._metrics.count("inserts_total")
+        self._came_through += 1
+        self._in_a_row = 0
         if self.on_stored:
             self.on_stored(kind, sum(record.span_count if kind == "spans" else record.log_count for record in records))
 
@@ -81,10 +89,12 @@ class Inserter:
         """An insert failed, and not because of what the bytes are: find out whether it is the store or this group."""
         self._metrics.count("insert_failures_total")
         group.suspect = True
-        if not self._store.works(room=2 * group.size):
+        self._in_a_row += 1
+        if self._in_a_row > IN_A_ROW or not self._store.works(room=2 * group.size):
             raise StoreError(_first(error)) from error
+        group.since = group.since if group.failures else self._came_through
         group.failures += 1
-        if group.failures >= (TRIES_SINGLE if len(records) == 1 else TRIES_WHOLE):
+        if self._may_cut(group, single=len(records) == 1):
             if not _is_mixed(records) and self._is_there(records):
                 return self._finish(group)
             return self._cut(group, records, str(error))
@@ -92,6 +102,13 @@ class Inserter:
         group.due = time.monotonic() + wait_s
         _log.warning("ingest: the store refused a group of %d, again in %.1f s: %s", group.items, wait_s, _first(error))
         return [group]
+
+    def _may_cut(self, group: Group, *, single: bool) -> bool:
+        """Whether this group is at fault, as far as can be known."""
+        if group.failures < (TRIES_SINGLE if single else TRIES_WHOLE):
+            return False
+        others_came_through = self._came_through > group.since
+        return others_came_through or (not single and group.token.count(".") < CUTS_IN_DOUBT)
 
     def _finish(self, group: Group) -> list[Group]:
         group.stored = True

@@ -48,11 +48,25 @@ _log = logging.getLogger("clew.collector")
 class Group:
     """Payloads that become one insert: a file here, and where it stands in its life. Made by :class:`Journal`.
 
-    ``due``: when it is to be inserted, on the monotonic clock. ``failures``: how often the store refused it while it
-    took others. ``prepared``, ``stored``: which steps are done. ``suspect``: an insert of it may have come through.
+    ``due``: when it is to be inserted, on the monotonic clock. ``failures``: how often the store refused it, though it
+    works; ``since``: how many inserts had come through when it did so first. ``prepared``, ``stored``: which steps are
+    done. ``suspect``: an insert of it may have come through.
     """
 
-    __slots__ = ("due", "failures", "fd", "items", "name", "prepared", "seq", "size", "stored", "suspect", "token")
+    __slots__ = (
+        "due",
+        "failures",
+        "fd",
+        "items",
+        "name",
+        "prepared",
+        "seq",
+        "since",
+        "size",
+        "stored",
+        "suspect",
+        "token",
+    )
 
     def __init__(self, seq: int, token: str, size: int = 0) -> None:
         self.seq = seq
@@ -62,7 +76,7 @@ class Group:
         self.items = 0
         self.fd = -1
         self.due = 0.0
-        self.failures = 0
+        self.failures = self.since = 0
         self.prepared = self.stored = self.suspect = False
 
     @property
@@ -166,7 +180,7 @@ class Journal:
         halves = []
         for name, part in zip(names, parts, strict=True):
             half = Group(group.seq, f"{group.token}.{name}")
-            half.prepared, half.failures = True, group.failures
+            half.prepared, half.failures, half.since = True, group.failures, group.since
             self._create(half, b"".join(piece for record in part for piece in wire.encode(record)))
             self.seal(half)
             halves.append(half)
