@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import threading
 import weakref
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import clew
+from clew.integrations import threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,3 +112,163 @@ def test_thread_is_freed() -> None:
         assert reference() is None
     finally:
         gc.enable()
+
+
+class RunIsProperty(threading.Thread):
+    @property
+    def run(self):  # type: ignore[no-untyped-def, override]
+        return lambda: self.seen.append(span_id())  # type: ignore[attr-defined]
+
+
+class Refusing(threading.Thread):
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "run":
+            raise AttributeError("run is not to be set")
+        super().__setattr__(name, value)
+
+    def run(self) -> None:
+        self.seen.append(span_id())  # type: ignore[attr-defined]
+
+
+class Unhashable(threading.Thread):
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = threading.Thread.__hash__
+
+    def run(self) -> None:
+        self.seen.append(span_id())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", [RunIsProperty, Refusing, Unhashable])
+def test_thread_of_any_class_begins_in_the_trace(kind: type[threading.Thread]) -> None:
+    """Nothing is put on a thread, so it may forbid that, or compute its run."""
+    thread = kind()
+    thread.seen = []  # type: ignore[attr-defined]
+    with clew.start_span("work") as work:
+        before = dict(vars(thread))
+        thread.start()
+    thread.join()
+    assert [work.span_id] == thread.seen  # type: ignore[attr-defined]
+    assert set(before) <= set(vars(thread)) <= {*before, "_native_id"}
+
+
+def test_run_that_the_program_assigns_is_run() -> None:
+    """Before the start and in it."""
+    seen: list[str | None] = []
+
+    class Late(threading.Thread):
+        def start(self) -> None:
+            self.run = lambda: seen.append(span_id())  # type: ignore[method-assign]
+            super().start()
+
+    first, second = threading.Thread(), Late()
+    first.run = lambda: seen.append(span_id())  # type: ignore[method-assign]
+    with clew.start_span("work") as work:
+        first.start()
+        second.start()
+    first.join()
+    second.join()
+    assert [work.span_id] * 2 == seen
+
+
+def test_start_that_fails_can_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of threads: the error is Python's own, and the second try is as the first."""
+    seen: list[str | None] = []
+    thread = threading.Thread(target=lambda: seen.append(span_id()))
+    name = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
+    real = getattr(threading, name)
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with clew.start_span("first"):
+        monkeypatch.setattr(threading, name, fail)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            thread.start()
+        monkeypatch.setattr(threading, name, real)
+    assert {} == threads._starting
+    with clew.start_span("second") as second:
+        thread.start()
+        with pytest.raises(RuntimeError, match="threads can only be started once"):
+            thread.start()
+    thread.join()
+    assert [second.span_id] == seen
+    assert {} == threads._starting
+
+
+def test_failed_start_outside_of_a_trace_inherits_nothing_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that could not be started in a request and is started later by nobody is nobody's."""
+    seen: list[str | None] = []
+    thread = threading.Thread(target=lambda: seen.append(span_id()))
+    name = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
+    with clew.start_span("first"), monkeypatch.context() as patched:
+        patched.setattr(threading, name, lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            thread.start()
+    thread.start()
+    thread.join()
+    assert [None] == seen
+
+
+def test_thread_does_not_end_its_starter_s_span() -> None:
+    """finish_span() without a span ends what was begun here, not what this thread began under."""
+    with clew.start_span("work") as work:
+        thread = threading.Thread(target=clew.finish_span)
+        thread.start()
+        thread.join()
+        assert work.duration_ns < 0
+
+
+def test_threads_that_a_request_makes_at_once_do_not_mix() -> None:
+    """Four hundred threads of as many traces, started by eight starters."""
+    wrong: list[tuple[str, str | None]] = []
+
+    def check(expected: str) -> None:
+        if span_id() != expected:
+            wrong.append((expected, span_id()))
+
+    def begin() -> None:
+        for _ in range(50):
+            with clew.start_span("work") as work:
+                thread = threading.Thread(target=check, args=(work.span_id,))
+                thread.start()
+            thread.join()
+
+    starters = [threading.Thread(target=begin) for _ in range(8)]
+    for starter in starters:
+        starter.start()
+    for starter in starters:
+        starter.join()
+    assert [] == wrong
+
+
+def test_foreign_patch_over_start_stays() -> None:
+    """Another tool's wrapper goes on to work when ours is taken out, and again when it is put in."""
+    ours, calls = threading.Thread.start, []
+
+    @functools.wraps(ours)
+    def foreign(self: threading.Thread) -> None:
+        calls.append(self)
+        ours(self)
+
+    def inside() -> str | None:
+        seen: list[str | None] = []
+        thread = threading.Thread(target=lambda: seen.append(span_id()))
+        thread.start()
+        thread.join()
+        return seen[0]
+
+    threading.Thread.start = foreign  # type: ignore[method-assign]
+    try:
+        with clew.start_span("work") as work:
+            assert work.span_id == inside()
+            clew.uninstrument("threads")
+            assert threading.Thread.start is foreign
+            assert inside() is None
+            clew.instrument("threads")
+            assert work.span_id == inside()
+        assert 3 == len([thread for thread in calls if thread.name.startswith("Thread-")])
+    finally:
+        clew.uninstrument("threads")
+        threading.Thread.start = ours  # type: ignore[method-assign]

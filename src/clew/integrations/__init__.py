@@ -7,6 +7,7 @@ imports later is hooked when it does; one that it never imports costs nothing.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -33,8 +34,14 @@ class _Integration:
         return library in sys.modules or find_spec(library) is not None
 
     def install(self, hooked: ModuleType) -> None:
-        """Hook the library, of which ``hooked`` has just been imported."""
-        import_module(self._module).install()
+        """Hook the library, of which ``hooked`` has just been imported; all of it, or nothing where something fails."""
+        integration = import_module(self._module)
+        try:
+            integration.install()
+        except Exception:
+            with suppress(Exception):  # what was missing to install is missing here, too
+                integration.uninstall()
+            raise
 
     def uninstall(self) -> None:
         if self._module in sys.modules:
@@ -53,8 +60,9 @@ _KNOWN: Final = (
     _Known(("httpx",), _Integration("httpx", "httpx")),
     _Known(("requests",), _Integration("requests", "requests")),
     _Known(("sqlite3",), _Integration("sqlite3", "sqlite3")),
-    _Known(("threads",), _Integration("threads", "concurrent.futures.thread")),
-    _Known(("processes",), _Integration("processes", "concurrent.futures.process")),
+    _Known(("threads",), _Integration("threads", "threading")),
+    _Known(("processes",), _Integration("processes", "threading")),
+    _Known(("gevent",), _Integration("gevent", "gevent.greenlet")),
     _Known(("access_logs",), _Integration("access_logs", "threading")),
 )
 _BY_NAME: Final = {name: known for known in _KNOWN for name in known.names}

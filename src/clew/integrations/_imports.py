@@ -66,7 +66,7 @@ class _Finder:
             spec: ModuleSpec | None = find(name, path, target) if find and finder is not self else None
             if spec is not None:
                 if hasattr(spec.loader, "exec_module"):
-                    spec.loader = cast("Any", _Loader(spec.loader))
+                    spec.loader = cast("Any", _Loader(name, spec.loader))
                 return spec
         return None
 
@@ -74,7 +74,8 @@ class _Finder:
 class _Loader:
     """Stands in for a module's loader while the module is being executed, no longer."""
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, name: str, loader: Any) -> None:
+        self._name = name
         self._loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
@@ -86,8 +87,9 @@ class _Loader:
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         self._loader.exec_module(module)
-        for function in tuple(_awaited.get(module.__name__, ())):
-            forget(module.__name__, function)
+        module = sys.modules.get(self._name, module)  # some replace themselves, or their names, while they run
+        for function in tuple(_awaited.get(self._name, ())):
+            forget(self._name, function)
             _call(function, module)
 
     def __getattr__(self, name: str) -> Any:

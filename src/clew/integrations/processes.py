@@ -1,32 +1,52 @@
 """Process pools: a job runs in the trace of whoever submitted it, whichever process runs it. Makes no span.
 
-Hooked: ``ProcessPoolExecutor.submit`` (and so ``map``, ``loop.run_in_executor``), which sends the ids along with the
-job. Without that a worker that was forked inside a request would run everybody's jobs in that request's trace.
+Hooked: ``ProcessPoolExecutor.submit`` (and so ``map``, ``loop.run_in_executor``), ``multiprocessing.Pool`` (``apply``,
+``map``, ``starmap``, ``imap`` and their kin) and joblib's own executor, which send the ids along with the job; and
+``BaseProcess._bootstrap``, the beginning of a child: a pool's worker that is forked inside a request begins outside of
+its trace. A ``Process`` of the program's own that is forked inside a request stays in its trace.
 
 Spans of a worker are reported where the worker's process is configured: by the fork itself, or, when workers are
 spawned, by ``clew.configure()`` in the main module or ``clew run``.
 
-Tested with CPython 3.10 to 3.13.
+Tested with CPython 3.10 to 3.13, joblib 1.5.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any, Final
 
 from clew._context import TraceContext, current, get_trace_context
 from clew._patch import patch, unpatch
 from clew._tracer import set_trace_context
+from clew.integrations import _imports
+from clew.integrations._jobs import carry_callback, carry_steps
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_WORKERS: Final = frozenset({"concurrent.futures.process", "multiprocessing.pool", "multiprocessing.managers"})
 
 
 def install() -> None:
     """Send the context along to process pools, also to those that exist already."""
-    patch(ProcessPoolExecutor, "submit", _around_submit)
+    for module in _POOLS:
+        _imports.when_imported(module, _follow)
 
 
 def uninstall() -> None:
     """Undo ``install``."""
-    unpatch(ProcessPoolExecutor, "submit")
+    for module, (owner, wrappers) in _POOLS.items():
+        _imports.forget(module, _follow)
+        if module in sys.modules:
+            for name in wrappers:
+                unpatch(getattr(sys.modules[module], owner), name)
+
+
+def _follow(module: ModuleType) -> None:
+    owner, wrappers = _POOLS[module.__name__]
+    for name, make in wrappers.items():
+        patch(getattr(module, owner), name, make)
 
 
 class _Job:
@@ -48,7 +68,81 @@ class _Job:
 
 
 def _around_submit(original: Any) -> Any:
-    def submit(self: ProcessPoolExecutor, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def submit(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
         return original(self, _Job(fn, get_trace_context()), *args, **kwargs)
 
     return submit
+
+
+def _around_bootstrap(original: Any) -> Any:
+    def _bootstrap(self: Any, parent_sentinel: Any = None) -> Any:
+        if getattr(getattr(self, "_target", None), "__module__", None) in _WORKERS:
+            current.set(None)  # the fork has copied what was active
+        return original(self, parent_sentinel)
+
+    return _bootstrap
+
+
+# multiprocessing.Pool. Its subclass ThreadPool, whose jobs stay here, is hooked with the threads.
+
+
+def _around_apply_async(original: Any) -> Any:
+    def apply_async(
+        self: Any, func: Any, args: Any = (), kwds: Any = None, callback: Any = None, error_callback: Any = None
+    ) -> Any:
+        kwds = {} if kwds is None else kwds
+        if _is_of_threads(self):
+            return original(self, func, args, kwds, callback, error_callback)
+        func = _Job(func, get_trace_context())
+        return original(self, func, args, kwds, carry_callback(callback), carry_callback(error_callback))
+
+    return apply_async
+
+
+def _around_map_async(original: Any) -> Any:
+    def _map_async(
+        self: Any,
+        func: Any,
+        iterable: Any,
+        mapper: Any,
+        chunksize: Any = None,
+        callback: Any = None,
+        error_callback: Any = None,
+    ) -> Any:
+        if _is_of_threads(self):
+            return original(self, func, iterable, mapper, chunksize, callback, error_callback)
+        func = _Job(func, get_trace_context())
+        callbacks = (carry_callback(callback), carry_callback(error_callback))
+        return original(self, func, iterable, mapper, chunksize, *callbacks)
+
+    return _map_async
+
+
+def _around_imap(original: Any) -> Any:
+    def imap(self: Any, func: Any, iterable: Any, chunksize: int = 1) -> Any:
+        if _is_of_threads(self):
+            return original(self, func, iterable, chunksize)
+        return original(self, _Job(func, get_trace_context()), carry_steps(iterable), chunksize)
+
+    return imap
+
+
+def _is_of_threads(pool: Any) -> bool:
+    return isinstance(pool, sys.modules["multiprocessing.pool"].ThreadPool)
+
+
+_POOLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "concurrent.futures.process": ("ProcessPoolExecutor", {"submit": _around_submit}),
+    "joblib.externals.loky.process_executor": ("ProcessPoolExecutor", {"submit": _around_submit}),
+    "loky.process_executor": ("ProcessPoolExecutor", {"submit": _around_submit}),
+    "multiprocessing.pool": (
+        "Pool",
+        {
+            "apply_async": _around_apply_async,
+            "_map_async": _around_map_async,
+            "imap": _around_imap,
+            "imap_unordered": _around_imap,
+        },
+    ),
+    "multiprocessing.process": ("BaseProcess", {"_bootstrap": _around_bootstrap}),
+}

@@ -1,0 +1,62 @@
+"""gevent: greenlets and its pool of threads. Makes no span.
+
+Hooked: the start of a ``Greenlet`` of any class, by gevent's own callback for it (and so ``gevent.spawn``,
+``spawn_later``, ``gevent.pool``, a server's handlers): it begins at its starter's position, and in no other variable of
+its starter's. ``gevent.threadpool.ThreadPool.spawn`` (and so ``apply``, ``map``, its executor): a job runs in the trace
+of whoever submitted it. A greenlet whose program has given it a context of its own (``gr_context``) keeps that.
+
+With ``gevent.monkey``, threads are greenlets and follow by the rules of `threads`. What a request starts and all use
+(a greenlet that serves a queue) is not told from what is the request's own: start it outside of the request.
+
+Tested with gevent 26.9.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from gevent.greenlet import Greenlet
+
+from clew._context import current
+from clew._patch import patch, unpatch
+from clew.integrations import _imports
+from clew.integrations._jobs import carry, detached
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+def install() -> None:
+    """Follow the context into greenlets that are started from now on."""
+    Greenlet.add_spawn_callback(_begin_in_trace)  # a set: twice in is once
+    _imports.when_imported("gevent.threadpool", _follow)
+
+
+def uninstall() -> None:
+    """Undo ``install``."""
+    Greenlet.remove_spawn_callback(_begin_in_trace)
+    _imports.forget("gevent.threadpool", _follow)
+    module = sys.modules.get("gevent.threadpool")
+    if module is not None:
+        unpatch(module.ThreadPool, "spawn")
+
+
+def _follow(module: ModuleType) -> None:
+    patch(module.ThreadPool, "spawn", _around_spawn)
+
+
+def _begin_in_trace(greenlet: Any) -> None:
+    node = current.get()
+    if node is not None and greenlet.gr_context is None:
+        context = Context()
+        context.run(current.set, detached(node))
+        greenlet.gr_context = context
+
+
+def _around_spawn(original: Any) -> Any:
+    def spawn(self: Any, func: Any, *args: Any, **kwargs: Any) -> Any:
+        return original(self, carry(func), *args, **kwargs)
+
+    return spawn

@@ -1,0 +1,531 @@
+"""To whom the work of a thread belongs: what a request starts is its own, what serves everybody is nobody's.
+
+Each program runs in an interpreter of its own and prints, for each piece of work, whose trace it ran in.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from integrations.fresh import MARK, WAYS, run_fresh
+
+BEFORE = (
+    MARK
+    + """
+import contextlib, contextvars, threading
+import clew
+
+owners = {}
+
+@contextlib.contextmanager
+def request(name):
+    with clew.start_span(name, kind="SERVER") as span:
+        owners[span.trace_id] = name
+        yield span
+
+def whose():
+    context = clew.get_trace_context()
+    return owners.get(context.trace_id, "unknown") if context else "nobody"
+
+def wait(event):
+    assert event.wait(20)
+
+"""
+)
+
+ONE_SHOT = {
+    "thread": """
+released, done = threading.Event(), threading.Event()
+def job():
+    wait(released)
+    print(whose()); done.set()
+with request("r1"):
+    threading.Thread(target=job).start()
+released.set(); wait(done)
+""",
+    "thread-subclass": """
+class Job(threading.Thread):
+    def run(self): print(whose())
+with request("r1"):
+    job = Job(); job.start()
+job.join()
+""",
+    "timer": """
+with request("r1"):
+    timer = threading.Timer(0.05, lambda: print(whose())); timer.start()
+timer.join()
+""",
+    "thread-of-thread": """
+def inner(): print(whose())
+def outer():
+    thread = threading.Thread(target=inner); thread.start(); thread.join()
+with request("r1"):
+    thread = threading.Thread(target=outer); thread.start()
+thread.join()
+""",
+    "library-function": """
+import functools, json
+with request("r1"):
+    thread = threading.Thread(target=functools.partial(json.dumps, 1, default=str)); thread.start(); thread.join()
+    other = threading.Thread(target=contextlib.nullcontext(print).__enter__); other.start(); other.join()
+    print(whose())
+""",
+    "pipeline": """
+import queue
+todo, done = queue.Queue(), queue.Queue()
+def work():
+    while (item := todo.get()) is not None:
+        done.put((item, whose()))
+    print(whose())
+with request("r1"):
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads: thread.start()
+    for number in range(9): todo.put(number)
+    for _ in threads: todo.put(None)
+    for thread in threads: thread.join()
+    assert {"r1"} == {done.get()[1] for _ in range(9)}
+""",
+    "connection-pool": """
+import queue
+connections = queue.LifoQueue(); connections.put("connection")
+def work():
+    connection = connections.get(); connections.put(connection)
+    print(whose())
+with request("r1"):
+    thread = threading.Thread(target=work); thread.start()
+thread.join()
+""",
+    "asyncio-in-a-thread": """
+import asyncio
+async def inner(): return whose()
+async def main():
+    return await asyncio.gather(inner(), asyncio.to_thread(whose), asyncio.create_task(inner()))
+with request("r1"):
+    thread = threading.Thread(target=lambda: print(*set(asyncio.run(main())))); thread.start()
+thread.join()
+""",
+    "dummy-process": """
+import multiprocessing.dummy
+with request("r1"):
+    process = multiprocessing.dummy.Process(target=lambda: print(whose())); process.start()
+process.join()
+""",
+}
+
+
+@pytest.mark.parametrize("program", ONE_SHOT.values(), ids=ONE_SHOT)
+def test_work_that_a_request_starts_is_the_request_s(program: str, tmp_path: Path) -> None:
+    """Also when it outlives the request, by whatever means it was started."""
+    assert {"r1"} == set(run_fresh(BEFORE + program, tmp_path).lines)
+
+
+POOLS = {
+    "futures": """
+from concurrent.futures import ThreadPoolExecutor
+with request("r1"):
+    pool = ThreadPoolExecutor(1)
+    print(pool.submit(whose).result())
+print(pool.submit(whose).result())
+with request("r2"):
+    print(*set(pool.map(lambda _: whose(), range(3))))
+    called = threading.Event()
+    pool.submit(int).add_done_callback(lambda _: (print(whose()), called.set()))
+wait(called)
+""",
+    "threadpool": """
+from multiprocessing.pool import ThreadPool
+with request("r1"):
+    pool = ThreadPool(1)
+    print(pool.apply(whose))
+print(pool.apply(whose))
+called = threading.Event()
+with request("r2"):
+    results = [pool.apply(func=whose), *pool.map(lambda _: whose(), [1]), *pool.starmap(lambda *_: whose(), [(1, 2)])]
+    results += pool.imap(lambda _: whose(), [1]), pool.imap_unordered(lambda _: whose(), iter([1]), chunksize=2)
+    print(*{name for result in results for name in ([result] if isinstance(result, str) else result)})
+    asked = pool.imap(lambda asked: asked, (whose() for _ in range(2)))
+    pool.apply_async(whose, callback=lambda _: (print(*set(asked)), called.set()) if whose() == "r2" else None)
+wait(called)
+""",
+    "threadpool-with-errors": """
+from multiprocessing.pool import ThreadPool
+failed = threading.Event()
+with request("r1"):
+    pool = ThreadPool(1)
+    print(pool.apply(whose))
+    pool.apply_async(lambda: clew.start_span("left open")).get()
+print(pool.apply(whose))
+with request("r2"):
+    pool.apply_async(lambda: 1 / 0, error_callback=lambda error: (print(whose()), failed.set()))
+    wait(failed)
+    try: list(pool.imap(int, 7))
+    except TypeError as error: assert "not iterable" in str(error)
+    print(pool.apply(whose))
+""",
+    "asyncio": """
+import asyncio
+async def main():
+    loop = asyncio.get_running_loop()
+    with request("r1"):
+        print(await loop.run_in_executor(None, whose), await asyncio.to_thread(whose))
+    print(await loop.run_in_executor(None, whose))
+    with request("r2"):
+        print(*{await loop.run_in_executor(None, whose), await asyncio.to_thread(whose)})
+        print(await asyncio.to_thread(whose))
+asyncio.run(main())
+""".replace(
+        "print(await loop.run_in_executor(None, whose), await asyncio.to_thread(whose))",
+        "print(*{await loop.run_in_executor(None, whose), await asyncio.to_thread(whose)})",
+    ),
+    "anyio": """
+import anyio, anyio.to_thread
+async def main():
+    with request("r1"):
+        print(await anyio.to_thread.run_sync(whose))
+    print(await anyio.to_thread.run_sync(whose))
+    with request("r2"):
+        print(await anyio.to_thread.run_sync(whose))
+        print(await anyio.to_thread.run_sync(whose))
+anyio.run(main)
+""",
+    "loop-in-a-thread": """
+import asyncio
+loop = asyncio.new_event_loop()
+async def job(): return whose()
+with request("r1"):
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    print(asyncio.run_coroutine_threadsafe(job(), loop).result(20))
+print(asyncio.run_coroutine_threadsafe(job(), loop).result(20))
+with request("r2"):
+    print(asyncio.run_coroutine_threadsafe(job(), loop).result(20))
+    called, seen = threading.Event(), []
+    loop.call_soon_threadsafe(lambda: (seen.append(whose()), called.set()))
+    wait(called); print(*seen)
+""",
+    "joblib": """
+import joblib
+def job(_): return whose()
+with request("r1"):
+    parallel = joblib.Parallel(2, backend="threading").__enter__()
+    print(*set(parallel(joblib.delayed(job)(n) for n in range(20))))
+print(*set(parallel(joblib.delayed(job)(n) for n in range(20))))
+with request("r2"):
+    print(*set(parallel(joblib.delayed(job)(n) for n in range(20))))
+    print(*set(parallel(joblib.delayed(job)(n) for n in range(2))))
+""",
+    "aiosqlite": """
+import asyncio, aiosqlite
+clew.uninstrument("sqlite3")  # whose statements are spans, traces where there is none
+async def ask(connection):
+    cursor = await connection.execute("SELECT whose()")
+    return (await cursor.fetchone())[0]
+async def main():
+    with request("r1"):
+        connection = await aiosqlite.connect(":memory:")
+        await connection.create_function("whose", 0, whose)
+        print(await ask(connection))
+    print(await ask(connection))
+    with request("r2"):
+        print(await ask(connection))
+        print(await ask(connection))
+    await connection.close()
+asyncio.run(main())
+""",
+    "sqlalchemy": """
+import asyncio
+clew.uninstrument("sqlite3")
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import create_async_engine
+async def ask(engine):
+    async with engine.connect() as connection:
+        return (await connection.execute(text("SELECT whose()"))).scalar()
+async def main():
+    engine = create_async_engine("sqlite+aiosqlite://")
+    event.listen(engine.sync_engine, "connect", lambda dbapi, _: dbapi.create_function("whose", 0, whose))
+    with request("r1"):
+        print(await ask(engine))
+    print(await ask(engine))
+    with request("r2"):
+        print(await ask(engine))
+        print(await ask(engine))
+    await engine.dispose()
+asyncio.run(main())
+""",
+}
+
+
+@pytest.mark.parametrize("program", POOLS.values(), ids=POOLS)
+def test_job_of_a_pool_is_its_submitter_s(program: str, tmp_path: Path) -> None:
+    """A pool that began in one request runs the jobs of the next in theirs, and those of nobody in none."""
+    assert ["r1", "nobody", "r2", "r2"] == run_fresh(BEFORE + program, tmp_path).lines
+
+
+WORKERS = {
+    "queue": """
+import queue
+class Lazy:
+    def __init__(self):
+        self.queue = queue.Queue()
+        threading.Thread(target=self._run, daemon=True).start()
+    def _run(self):
+        while True:
+            reply = self._next()
+            reply.set(whose())
+    def _next(self):
+        return self.queue.get()
+class Reply(threading.Event):
+    def set(self, value): self.value = value; super().set()
+def ask():
+    reply = Reply(); lazy.queue.put(reply); wait(reply)
+    return reply.value
+with request("r1"):
+    lazy = Lazy()
+    assert ask() == "r1"
+    def meanwhile():
+        with request("r2"):
+            print(ask())
+    contextvars.Context().run(meanwhile)
+print(ask())
+with request("r3"):
+    print(ask())
+""",
+    "queue-of-an-untraced-job": """
+import queue
+jobs, seen = queue.Queue(), queue.Queue()
+def work():
+    while True: jobs.get(); seen.put(whose())
+with request("r1"):
+    threading.Thread(target=work, daemon=True).start()
+jobs.put(1); print(seen.get())
+""",
+    "clock": """
+ticks, ended = [], threading.Event()
+def tick():
+    while not ended.wait(0.01):
+        ticks.append(whose())
+        if len(ticks) == 3: ended.set()
+with request("r1"):
+    thread = threading.Thread(target=tick)
+    thread.start()
+thread.join(); print(ticks[-1])
+""",
+    "timer-of-timer": """
+fired, ended = [], threading.Event()
+def fire():
+    fired.append(whose())
+    if len(fired) < 4: threading.Timer(0.01, fire).start()
+    else: ended.set()
+with request("r1"):
+    threading.Timer(0.01, fire).start()
+wait(ended); print(fired[-1])
+""",
+    "scheduler": """
+from apscheduler.schedulers.background import BackgroundScheduler
+seen = threading.Semaphore(0)
+def job(): print(whose()); seen.release()
+with request("r1"):
+    scheduler = BackgroundScheduler(); scheduler.start()
+    scheduler.add_job(job, "interval", seconds=0.05, id="job")
+    assert seen.acquire(timeout=20)
+assert seen.acquire(timeout=20)
+scheduler.shutdown()
+""",
+    "asyncio-scheduler": """
+import asyncio
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+async def main():
+    seen = asyncio.Semaphore(0)
+    async def job(): print(whose()); seen.release()
+    with request("r1"):
+        scheduler = AsyncIOScheduler(); scheduler.start()
+        scheduler.add_job(job, "interval", seconds=0.05)
+        await seen.acquire()
+    await seen.acquire()
+    scheduler.shutdown()
+asyncio.run(main())
+""",
+    "log-listener": """
+import logging, logging.handlers, queue
+records = queue.Queue()
+class Handler(logging.Handler):
+    def emit(self, record): print(whose())
+listener = logging.handlers.QueueListener(records, Handler())
+with request("r1"):
+    listener.start()
+    logging.getLogger("x").addHandler(logging.handlers.QueueHandler(records))
+    logging.getLogger("x").warning("hello")
+    listener.stop()
+""",
+}
+
+
+@pytest.mark.parametrize("program", WORKERS.values(), ids=WORKERS)
+def test_worker_is_nobody_s(program: str, tmp_path: Path) -> None:
+    """A thread that one request made and all requests use leaves that request's trace with the first sign of it."""
+    assert {"nobody"} == set(run_fresh(BEFORE + program, tmp_path).lines)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("imported", ["", "import flask, starlette.applications, requests, httpx, aiohttp\n"])
+def test_plain_thread_is_hooked_whatever_is_imported(way: str, imported: str, tmp_path: Path) -> None:
+    """No import of the program's is needed: threading is there from the start."""
+    program = imported + BEFORE + ONE_SHOT["thread"] + "import sys; print('concurrent.futures.thread' in sys.modules)"
+    lines = run_fresh(program, tmp_path, way).lines
+    assert "r1" == lines[0]
+    assert "False" == lines[1] or imported
+
+
+PROCESS_POOLS = {
+    "pool-fork": """
+with request("r1"):
+    pool = multiprocessing.get_context("fork").Pool(1, initializer=begin)
+    print(name(pool.apply(trace)))
+print(name(pool.apply(trace)))
+with request("r2"):
+    results = [pool.apply(func=trace), *pool.map(trace, [1]), *pool.starmap(trace, [(1,)]), *pool.imap(trace, [1, 2])]
+    results += [*pool.imap_unordered(trace, [1], 2), pool.apply(initial)]
+    print(*set(map(name, results)))
+    called = threading.Event()
+    pool.apply_async(trace, callback=lambda _: (print(whose()), called.set()))
+wait(called)
+""",
+    "pool-that-replaces-workers": """
+with request("r1"):
+    pool = multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1)
+    print(name(pool.apply(trace)))
+print(*{name(pool.apply(trace)) for _ in range(3)})
+with request("r2"):
+    print(name(pool.apply(trace)))
+    print(name(pool.apply(trace)))
+""",
+    "pool-spawn": """
+with request("r1"):
+    pool = multiprocessing.get_context("spawn").Pool(1)
+    print(name(pool.apply(trace)))
+print(name(pool.apply(trace)))
+with request("r2"):
+    print(name(pool.apply(trace)))
+    print(*set(map(name, pool.map(trace, range(3)))))
+""",
+    "executor": """
+from concurrent.futures import ProcessPoolExecutor
+with request("r1"):
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"), initializer=begin)
+    print(name(pool.submit(trace).result()))
+print(name(pool.submit(trace).result()))
+with request("r2"):
+    print(*set(map(name, [*pool.map(trace, range(3)), pool.submit(initial).result()])))
+    called = threading.Event()
+    pool.submit(trace).add_done_callback(lambda _: (print(whose()), called.set()))
+wait(called)
+""",
+    "joblib-processes": """
+import joblib
+with request("r1"):
+    parallel = joblib.Parallel(2, backend="multiprocessing").__enter__()
+    print(*set(map(name, parallel(joblib.delayed(trace)(n) for n in range(9)))))
+print(*set(map(name, parallel(joblib.delayed(trace)(n) for n in range(9)))))
+with request("r2"):
+    print(*set(map(name, parallel(joblib.delayed(trace)(n) for n in range(9)))))
+    print(name(parallel([joblib.delayed(trace)(1)])[0]))
+parallel.__exit__(None, None, None)
+""",
+    "joblib": """
+import joblib
+with request("r1"):
+    parallel = joblib.Parallel(2).__enter__()
+    print(*set(map(name, parallel(joblib.delayed(trace)(n) for n in range(9)))))
+print(*set(map(name, parallel(joblib.delayed(trace)(n) for n in range(9)))))
+with request("r2"):
+    print(*set(map(name, parallel(joblib.delayed(trace)(n) for n in range(9)))))
+    print(name(parallel([joblib.delayed(trace)(1)])[0]))
+parallel.__exit__(None, None, None)
+""",
+}
+PROCESSES = """
+import multiprocessing
+seen = []
+def trace(*_):
+    context = clew.get_trace_context()
+    return context and context.trace_id
+def begin(): seen.append(trace())
+def initial():
+    assert seen == [None], seen
+    return trace()
+def name(trace_id): return owners[trace_id] if trace_id else "nobody"
+if __name__ == "__main__":
+"""
+
+
+@pytest.mark.parametrize("program", PROCESS_POOLS.values(), ids=PROCESS_POOLS)
+def test_job_of_a_process_pool_is_its_submitter_s(program: str, tmp_path: Path) -> None:
+    """Workers that are forked inside a request begin, and stay, outside of its trace; jobs take theirs along."""
+    main = textwrap.indent(
+        program + "\nif 'pool' in globals() and hasattr(pool, 'close'): pool.close(); pool.join()\n", "    "
+    )
+    assert ["r1", "nobody", "r2", "r2"] == run_fresh(BEFORE + PROCESSES + main, tmp_path).lines
+
+
+def test_process_of_a_request_s_own_stays_in_its_trace(tmp_path: Path) -> None:
+    """A piece of work that is forked inside a request is the request's."""
+    program = """
+import multiprocessing
+with request("r1"):
+    child = multiprocessing.get_context("fork").Process(target=lambda: print(whose(), flush=True))
+    child.start(); child.join()
+"""
+    assert ["r1"] == run_fresh(BEFORE + program, tmp_path).lines
+
+
+GREENLETS = {
+    "spawn": "greenlets = [gevent.spawn(whose), gevent.spawn_later(0.01, whose)]",
+    "subclass": """
+class Own(gevent.Greenlet):
+    def _run(self): return whose()
+greenlets = [Own(), Own.spawn()]
+greenlets[0].start()""",
+    "pool": "greenlets = [gevent.pool.Pool(2).spawn(whose), gevent.pool.Group().apply_async(whose)]",
+    "map": "print(*set(gevent.pool.Pool(2).map(lambda _: whose(), range(4))))",
+    "imap": "print(*set(gevent.pool.Pool(2).imap_unordered(lambda _: whose(), range(4))))",
+    "nested": "greenlets = [gevent.spawn(lambda: gevent.spawn(whose).get())]",
+    "threadpool": """
+pool = gevent.get_hub().threadpool
+print(*{pool.spawn(whose).get(), pool.apply(whose), *pool.map(lambda _: whose(), [1])})""",
+    "threadpool-executor": "print(gevent.threadpool.ThreadPoolExecutor(1).submit(whose).result())",
+}
+
+
+@pytest.mark.parametrize("way", ["first", "last"])
+@pytest.mark.parametrize("program", GREENLETS.values(), ids=GREENLETS)
+def test_greenlet_is_its_spawner_s(program: str, way: str, tmp_path: Path) -> None:
+    """Of any kind; outside of a request it is nobody's, also on a thread that has served one."""
+    header = "import gevent, gevent.pool, gevent.threadpool\n" + BEFORE
+    body = "greenlets = []\n" + program + "\nfor greenlet in greenlets: print(greenlet.get())\n"
+    code = header + 'with request("r1"):\n' + textwrap.indent(body, "    ") + "print('-')\n" + body
+    lines = run_fresh(code, tmp_path, way).lines
+    inside, outside = lines[: lines.index("-")], lines[lines.index("-") + 1 :]
+    assert ({"r1"}, {"nobody"}) == (set(inside), set(outside))
+
+
+MONKEY = {
+    "thread": ONE_SHOT["thread"] + "print('nobody'); print('r2'); print('r2')",
+    "futures": POOLS["futures"],
+    "threadpool": POOLS["threadpool"],
+    "greenlet": """
+import gevent
+with request("r1"): print(gevent.spawn(whose).get())
+print(gevent.spawn(whose).get())
+with request("r2"): print(*{gevent.spawn(whose).get() for _ in range(3)}); print(whose())
+""",
+}
+
+
+@pytest.mark.parametrize("way", ["first", "run"])
+@pytest.mark.parametrize("program", MONKEY.values(), ids=MONKEY)
+def test_threads_that_are_greenlets_follow_the_rules_of_threads(program: str, way: str, tmp_path: Path) -> None:
+    """Patched by gevent before or after clew."""
+    patch = "from gevent import monkey; monkey.patch_all()\n"
+    assert ["r1", "nobody", "r2", "r2"] == run_fresh(patch + BEFORE + program, tmp_path, way).lines
