@@ -6,11 +6,10 @@ the old way first.
 
 from __future__ import annotations
 
-import atexit
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from clew import _context, _options, _propagation
+from clew import _context, _exits, _options, _propagation
 from clew._context import (
     Node,
     RemoteSpan,
@@ -97,7 +96,6 @@ class Tracer:
 
 
 _tracer = Tracer("-", Reporter(None, "-", 1, 1.0))  # until configure(): traces are followed, nothing is reported
-_hooked = False  # the process-wide hooks cannot be taken back, so they are installed once
 
 
 def configure(
@@ -144,7 +142,7 @@ def configure(
     interval = _options.read_number("flush_interval", flush_interval, _DEFAULT_FLUSH_INTERVAL_S, least=0.001)
     configured = Tracer(
         name,
-        Reporter(sender, name, size, interval),
+        Reporter(sender, name, size, interval, _catch_sigterm),
         _options.read_option("sampler", sampler, "always") if on else "never",
         _options.read_formats("propagate", propagate, _DEFAULT_PROPAGATE),
         _options.read_formats("extract", extract, _DEFAULT_EXTRACT),
@@ -347,24 +345,30 @@ def shutdown(timeout: float | None = None) -> bool:
 
 
 def _hook_process() -> None:
-    """Have the queue delivered when the process ends."""
-    global _hooked
-    if _hooked:
-        return
-    _hooked = True
-    atexit.register(shutdown)
-    exit_now = os._exit
+    """Have what is queued delivered before the process ends, whichever way it does."""
+    _exits.hook(_leave)
+    if _exits.HAS_SIGNALS:
+        from clew import _sigterm  # only now: `import clew` should not load the module signal
 
-    def exit_after_delivery(status: int) -> None:
-        # Children made by fork end here and run no atexit: multiprocessing, celery's pool, a bare os.fork().
+        _sigterm.hook(lambda: _leave(False), lambda: _tracer.exit_timeout_s)
+
+
+def _leave(for_good: bool) -> None:
+    _tracer.reporter.leave(_tracer.exit_timeout_s, for_good)
+    if for_good and _exits.HAS_SIGNALS:
+        from clew import _sigterm
+
+        _sigterm.disarm()
+
+
+def _catch_sigterm() -> None:
+    if _exits.HAS_SIGNALS:
+        from clew import _sigterm
+
         try:
-            _tracer.reporter.flush(_tracer.exit_timeout_s)
-        except Exception:  # noqa: BLE001, S110 - nothing may stand in the way of os._exit
-            pass
-        finally:
-            exit_now(status)
-
-    os._exit = exit_after_delivery  # type: ignore[assignment]
+            _sigterm.arm()
+        except Exception as problem:  # noqa: BLE001 - called where a span is finished: no descriptors left, say
+            _tracer.reporter.note_error(f"spans will be lost by SIGTERM: {problem!r}")
 
 
 # At import, because hooks run in the order of registration: an application's own may finish a span in the child.

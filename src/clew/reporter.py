@@ -24,7 +24,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from clew import _clock, _context, wire
-from clew.senders import Kind, Sender, SendError
+from clew._outage import Outage
+from clew.senders import IS_IT_UP, Kind, Sender, SendError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,7 @@ _NO_REPORTER: Final = -2
 _REASON_OF_STATE: Final = {_CLOSED: "closed", _NO_REPORTER: "no_reporter"}
 _FIRST_RETRY_S: Final = 0.1
 _MAX_RETRY_S: Final = 5.0
+_LAST_WAIT_S: Final = 0.05  # for the thread to end, when there is nothing more to wait for
 
 
 class Channel:
@@ -186,14 +188,23 @@ class Reporter:
     """Batches by bytes and age, sends, retries with back-off, counts. All methods are safe in any thread.
 
     ``queue_size`` is in spans (and again in log records), ``flush_interval_s`` the longest that one waits for company.
-    Without a sender everything is dropped as ``no_reporter``.
+    Without a sender everything is dropped as ``no_reporter``. ``on_start`` is called with the first that is queued.
     """
 
-    def __init__(self, sender: Sender | None, service: str, queue_size: int, flush_interval_s: float) -> None:
+    def __init__(
+        self,
+        sender: Sender | None,
+        service: str,
+        queue_size: int,
+        flush_interval_s: float,
+        on_start: Callable[[], None] = lambda: None,
+    ) -> None:
         self.sender = sender
+        self._on_start = on_start
         self._room = sender.max_message_bytes - _FRAME_BYTES if sender else 0
         self._service = wire.encode_service(service)
         self._flush_interval_s = flush_interval_s
+        self._outage = Outage(shared=sender is not None)  # stays over a fork
         self._begin()
         self.spans = Channel("spans", queue_size, self._encode_span, self)
         self.logs = Channel("logs", queue_size, self._encode_log, self)
@@ -212,7 +223,9 @@ class Reporter:
         self._flushing = 0  # callers of flush() that wait
         self._closing = False
         self._gave_up = False
-        self._warned = False
+        self._failures = 0  # tries that failed and may be repeated
+        self._answered = False  # whether the last of them got an answer
+        self._problem = ""  # of the last of them
         self.errors = 0
 
     # On the application's threads.
@@ -236,6 +249,7 @@ class Reporter:
                 if threading.main_thread().is_alive():  # not at exit
                     self.note_error(f"no thread for the reporter: {problem}")
                 return False
+        self._on_start()
         return True
 
     def wake(self) -> None:
@@ -248,6 +262,36 @@ class Reporter:
     def flush(self, timeout: float) -> bool:
         """Wait until all that was handed in before is delivered or dropped; False when ``timeout`` seconds ran out."""
         deadline = _clock.monotonic_s() + timeout
+        return self._wait(lambda: deadline)
+
+    def deliver(self, timeout: float) -> bool:
+        """Flush before the process ends, the one rule for all its ends. False when something is left.
+
+        A collector that is there gets everything within ``timeout`` seconds, also when it says "later" first. One
+        that was known to be away, here or in the process this was forked from, delays nobody: it is asked once, for
+        a moment, and not at all if waiting for it was in vain just now. One that proves to be away is not waited for.
+        """
+        if not self._queued():
+            return True
+        if self._worker is None:
+            return self._deliver_without_thread(timeout)
+        began = _clock.monotonic_s()
+        failures, reported = self._failures, self._reported()
+        patience_s, was_away = self._outage.patience_s(timeout), self._outage.known
+
+        def deadline() -> float:
+            if was_away and not self._outage.known:
+                return began + timeout  # it is back
+            hopeless = self._failures != failures and (was_away or not self._answered)
+            return began if hopeless else began + patience_s
+
+        delivered = self._wait(deadline)
+        silent = self._failures == failures and self._reported() == reported
+        if not delivered and silent and not was_away and timeout > _LAST_WAIT_S:
+            self._outage.note_failure(timeout)
+        return delivered
+
+    def _wait(self, deadline: Callable[[], float]) -> bool:
         if self._worker is threading.current_thread():  # a sender or log handler that flushes would wait for itself
             return not self._queued()
         with self.lock:
@@ -255,7 +299,7 @@ class Reporter:
             self._flushing += 1
             try:
                 while any(channel.left < goal for channel, goal in goals):
-                    left = deadline - _clock.monotonic_s()
+                    left = deadline() - _clock.monotonic_s()
                     if left <= 0 or self._worker is None or not self._worker.is_alive():
                         return False
                     self.wake()
@@ -265,29 +309,51 @@ class Reporter:
         return True
 
     def shutdown(self, timeout: float) -> bool:
-        """Take no more, send what is queued within ``timeout`` seconds, count the rest as ``send_failed``. Idempotent.
+        """Take no more, ``deliver`` within ``timeout`` seconds, count the rest as ``send_failed``. Idempotent.
 
         True when nothing had to be given up.
         """
         for channel in self._channels():
             channel.close()
+        deadline = _clock.monotonic_s() + timeout
+        delivered = self.deliver(timeout)
+        self._gave_up = self._gave_up or not delivered
         self._closing = True
         self.wake()
         thread = self._worker
-        if thread is None:
-            self._deliver_without_thread()
-        elif thread is not threading.current_thread():
-            thread.join(timeout)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(max(deadline - _clock.monotonic_s(), _LAST_WAIT_S) if delivered else _LAST_WAIT_S)
         for channel in self._channels():
             channel.abandon()
         return not any(channel.dropped["send_failed"] or channel.in_flight for channel in self._channels())
 
-    def _deliver_without_thread(self) -> None:
+    def leave(self, timeout: float, for_good: bool = True) -> None:
+        """``shutdown`` (else ``deliver``) at the end of the process; say in the log what is left, once in a family."""
+        failures = self._failures
+        if self.shutdown(timeout) if for_good else self.deliver(timeout):
+            return
+        left = [channel.counts() for channel in self._channels()]
+        spans, logs = (counts["queued"] + counts["send_failed"] for counts in left)
+        said = self._failures != failures and self._failures == 1  # by note_error, just now
+        if spans + logs and not said and self._outage.first_to_tell_loss():
+            problem = self._problem or f"no answer within {timeout:g} s; {IS_IT_UP}"
+            what = " and ".join(_counted(n, name) for n, name in ((spans, "span"), (logs, "log record")) if n)
+            warn("%s could not be sent before the process ended: %s", what, problem)
+
+    def _deliver_without_thread(self, timeout: float) -> bool:
         """Send what is queued here and now, each message tried once: 3.12 starts no thread in an exit handler."""
-        if self.sender is not None and self._queued():
-            for channel in self._channels():
-                self._drain(channel, self.sender)
-            self.sender.close()
+        if self.sender is None or self._outage.patience_s(timeout) <= 0:
+            return False
+        if hasattr(self.sender, "timeout_s"):
+            self.sender.timeout_s = min(self.sender.timeout_s, timeout)
+        for channel in self._channels():
+            self._drain(channel, self.sender)
+        self.sender.close()
+        delivered, self._gave_up = not self._gave_up, False
+        return delivered
+
+    def _reported(self) -> int:
+        return sum(channel.reported for channel in self._channels())
 
     def after_fork_in_child(self) -> None:
         """Begin anew: the parent's thread is not here, its lock may be held for ever, its spans are the parent's."""
@@ -305,9 +371,8 @@ class Reporter:
         """Count an error; the first also goes to the log, so that silence has a reason one can read."""
         with self.lock:
             self.errors += 1
-            first, self._warned = not self._warned, True
-        if first:
-            warn("%s (counted in clew.stats(); further ones are not logged)", text)
+        if self._outage.first_to_tell_error():
+            warn("%s (counted in clew.stats(); further errors are not logged)", text)
 
     def _channels(self) -> tuple[Channel, Channel]:
         return self.spans, self.logs
@@ -375,20 +440,34 @@ class Reporter:
         """Send one message; wait and try again while the collector is away, give up only when told to or at the end."""
         wait_s = _FIRST_RETRY_S
         while not self._gave_up:
+            began = _clock.monotonic_s()
             try:
                 sender.send(messages, channel.kind)
             except Exception as problem:  # noqa: BLE001 - a sender, ours or the user's, must not end the thread
-                self.note_error(f"{len(items)} {channel.kind} not sent: {problem}")
+                self.note_error(f"{_counted(len(items), channel.kind[:-1])} could not be sent: {problem}")
                 if isinstance(problem, SendError) and not problem.retry:
+                    self._outage.note_success()  # it is there
                     channel.settle(items, "refused")
                     return
-                self._gave_up = self._closing
-                self._back_off(max(wait_s, getattr(problem, "after_s", 0.0)))
-                wait_s = min(wait_s * 2, _MAX_RETRY_S)
+                self._note_failure(problem, _clock.monotonic_s() - began)
+                if not self._gave_up:
+                    self._back_off(max(wait_s, getattr(problem, "after_s", 0.0)))
+                    wait_s = min(wait_s * 2, _MAX_RETRY_S)
             else:
+                self._outage.note_success()
                 channel.settle(items, None)
                 return
         channel.settle(items, "send_failed")
+
+    def _note_failure(self, problem: Exception, took_s: float) -> None:
+        """Let those know that wait for the end: here, and in forked children."""
+        self._outage.note_failure(took_s)
+        with self.lock:
+            self._failures += 1
+            self._answered = isinstance(problem, SendError) and problem.answered
+            self._problem = str(problem) or type(problem).__name__
+            self._gave_up = self._gave_up or self._closing or self._worker is None
+            self._idle.notify_all()
 
     def _back_off(self, wait_s: float) -> None:
         """Wait before the next try. Whoever flushes makes it come soon, whoever shuts down at once."""
@@ -398,6 +477,10 @@ class Reporter:
             if left <= 0 or (self._flushing and left < wait_s - _FIRST_RETRY_S):
                 return
             self._nothing_to_do.acquire(timeout=min(left, _FIRST_RETRY_S))
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 
 def warn(text: str, *values: object) -> None:

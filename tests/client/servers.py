@@ -70,6 +70,7 @@ class HttpCollector:
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         self.connections = 0
         self.answer: tuple[int, dict[str, str]] | None = (202, {})
+        self.answers: list[tuple[int, dict[str, str]]] = []  # given first, in this order
         self.close_after_answer = False
         self.hold: threading.Event | None = None  # a black hole until it is set
         collector = self
@@ -83,7 +84,7 @@ class HttpCollector:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                answer = collector.answer
+                answer = collector.answers.pop(0) if collector.answers else collector.answer
                 collector.requests.append((self.path, dict(self.headers), body))
                 if collector.hold is not None:
                     collector.hold.wait()

@@ -397,17 +397,6 @@ atexit.register(finish, "at exit")
     assert {"at exit": 1} == run(text)
 
 
-@pytest.mark.parametrize("ending", ["", "os._exit(0)"])
-def test_exit_does_not_wait_for_a_collector_that_never_answers(run_program: Callable[..., Any], ending: str):
-    """The time is the option ``exit_timeout``; the process ends by itself, well within its deadline."""
-    import threading
-
-    with HttpCollector() as collector:
-        collector.hold = threading.Event()
-        text = PRELUDE + f"configure(exit_timeout=0.2, flush_interval=0.01)\nfinish('work', 10)\n{ending}\n"
-        run_program(text, collector.url)
-
-
 def test_sigterm_handler_of_the_application_delivers(run: Run):
     """A server that exits on SIGTERM by ``sys.exit`` loses nothing."""
     text = """

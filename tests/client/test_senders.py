@@ -105,8 +105,9 @@ def test_udp_oversize_message_is_final():
 
 def test_udp_unknown_host_is_tried_again():
     """A name that does not resolve is an error like any other."""
-    with pytest.raises(socket.gaierror):
+    with pytest.raises(SendError, match=r"no-such-host\.invalid:9410: ") as caught:
         UdpSender("no-such-host.invalid", 9410).send([b"{}"])
+    assert caught.value.retry
 
 
 # HTTP

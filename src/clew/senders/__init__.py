@@ -12,12 +12,17 @@ Kind = Literal["spans", "logs"]
 
 
 class SendError(Exception):
-    """A message that was not taken. ``retry``: whether the same message may be taken later; ``after_s``: not before."""
+    """A message that was not taken.
 
-    def __init__(self, reason: str, retry: bool = True, after_s: float = 0.0) -> None:
+    ``retry``: whether the same message may be taken later; ``after_s``: not before. ``answered``: whether the other
+    side said so itself, so it is there; else the end of a process does not wait for it.
+    """
+
+    def __init__(self, reason: str, retry: bool = True, after_s: float = 0.0, answered: bool = False) -> None:
         super().__init__(reason)
         self.retry = retry
         self.after_s = after_s
+        self.answered = answered
 
 
 class Sender(Protocol):
@@ -36,6 +41,8 @@ class Sender(Protocol):
     def close(self) -> None:
         """Let go of sockets and files."""
 
+
+IS_IT_UP: Final = "is `clew up` running?"  # the end of a message about a collector that cannot be reached
 
 DEFAULT_REPORTER: Final = "udp://127.0.0.1:9410"
 _SCHEMES: Final = "udp://host:port, http://host:port, https://host:port, file:///path, none"

@@ -8,14 +8,20 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from clew import wire
-from clew.senders import Kind, SendError
+from clew.senders import IS_IT_UP, Kind, SendError
 
 _MESSAGE_BYTES: Final = (
     1 << 20
 )  # Zipkin's own limit is 5 MiB of JSON; a tenth of a second of encoding is enough at once
-_TIMEOUT_S: Final = 5.0
+_TIMEOUT_S: Final = 5.0  # of each step: to connect, to send, to get the answer
 _MAX_RETRY_AFTER_S: Final = 60.0
 _RETRY: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
+_ADVICE: Final = {
+    401: "; the collector wants its token: option token or CLEW_TOKEN",
+    403: "; the collector wants its token: option token or CLEW_TOKEN",
+    404: "; is that a collector? `clew up` listens for HTTP on port 9411",
+    413: "; the server takes less than a message of 1 MiB",
+}
 
 
 class HttpSender:
@@ -35,6 +41,7 @@ class HttpSender:
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         self._connection: http.client.HTTPConnection | None = None
+        self.timeout_s = _TIMEOUT_S
 
     def send(self, messages: list[bytes], kind: Kind = "spans") -> None:
         """Post one array; returns on any 2xx. A server's 4xx is final, but for those that mean "later"."""
@@ -45,7 +52,7 @@ class HttpSender:
         except (http.client.HTTPException, OSError) as problem:
             self.close()
             if not kept or isinstance(problem, TimeoutError):
-                raise SendError(f"{self._url}: {problem or type(problem).__name__}") from problem
+                raise self._error(problem) from problem
             self._retry_on_new_connection(kind, body)  # the server may just have closed an idle one
             return
         self._check(status, retry_after)
@@ -55,8 +62,13 @@ class HttpSender:
             status, retry_after = self._post(self._paths[kind], body)
         except (http.client.HTTPException, OSError) as problem:
             self.close()
-            raise SendError(f"{self._url}: {problem or type(problem).__name__}") from problem
+            raise self._error(problem) from problem
         self._check(status, retry_after)
+
+    def _error(self, problem: Exception) -> SendError:
+        reason = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
+        question = f"; {IS_IT_UP}" if isinstance(problem, (ConnectionError, TimeoutError)) else ""
+        return SendError(f"{self._url}: {reason}{question}")
 
     def _post(self, path: str, body: bytes) -> tuple[int, str | None]:
         connection = self._connection or self._connect()
@@ -69,11 +81,12 @@ class HttpSender:
         if 200 <= status < 300:
             return
         after_s = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
-        raise SendError(f"{self._url} answered {status}", status in _RETRY, min(after_s, _MAX_RETRY_AFTER_S))
+        reason = f"{self._url} answered {status}{_ADVICE.get(status, '')}"
+        raise SendError(reason, status in _RETRY, min(after_s, _MAX_RETRY_AFTER_S), answered=True)
 
     def _connect(self) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        connection = kind(self._host, self._port, timeout=_TIMEOUT_S)
+        connection = kind(self._host, self._port, timeout=self.timeout_s)
         try:
             connection.connect()
         except OSError:

@@ -7,11 +7,12 @@ closed, at once, so a collector that is down or restarting costs nothing but wai
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from typing import Final
 
 from clew import wire
-from clew.senders import Kind, SendError
+from clew.senders import IS_IT_UP, Kind, SendError
 
 # 1500 Ethernet MTU - 40 IPv6 - 8 UDP - 20 slack for tunnels: a larger datagram is sent in fragments, and one lost
 # fragment loses all. Within a host there are no fragments; 16 KiB is where larger ones stop being cheaper per span.
@@ -34,8 +35,8 @@ class UdpSender:
 
     def send(self, messages: list[bytes], kind: Kind = "spans") -> None:
         """Send one datagram; ``SendError`` where the port is known to be closed."""
-        connected = self._socket or self._connect()
         try:
+            connected = self._socket or self._connect()
             connected.send(wire.join(messages, kind))
             # Within a host the answer "port unreachable" is there when send() returns, but is only told at the next
             # call: ask for it now, or the first datagram after the collector went away would count as delivered.
@@ -43,11 +44,15 @@ class UdpSender:
         except OSError as problem:
             self.close()
             self._failures += 1
-            raise SendError(f"{self._host}:{self._port}: {problem}", retry=problem.errno != errno.EMSGSIZE) from problem
+            raise self._error(problem.errno, problem.strerror or str(problem)) from problem
         if pending:
             self.close()
             self._failures += 1
-            raise SendError(f"{self._host}:{self._port}: {errno.errorcode.get(pending, pending)}")
+            raise self._error(pending, os.strerror(pending))
+
+    def _error(self, number: int | None, reason: str) -> SendError:
+        question = f"; {IS_IT_UP}" if number == errno.ECONNREFUSED else ""
+        return SendError(f"udp://{self._host}:{self._port}: {reason}{question}", retry=number != errno.EMSGSIZE)
 
     def close(self) -> None:
         """Close the socket. The next message opens another."""
