@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import uvicorn
 
+from clew.collector.doors.connections import Connections
 from clew.collector.ingest import Ingest
 from clew.collector.metrics import Metrics
 from clew.collector.server import build_app
+from clew.collector.serving import configured
 from clew.collector.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ def served(store: ClickHouseStore, directory: Path, **settings: Any) -> Iterator
     """Serve until the end of the `with`; yield a client of the collector."""
     chosen = dataclasses.replace(Settings(retain=3650 * 86_400), **settings)
     ingest = Ingest(store, directory / "journal", Metrics())
-    server = uvicorn.Server(uvicorn.Config(build_app(store, ingest, chosen), log_config=None, lifespan="off"))
+    server = uvicorn.Server(configured(build_app(store, ingest, chosen), Connections(ingest.metrics)))
     started = threading.Event()
     original = server.startup
 

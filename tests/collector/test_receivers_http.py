@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import random
 import socket
 import threading
 from typing import TYPE_CHECKING
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 import uvicorn
 
+from clew.collector.doors.connections import Connections
 from clew.collector.ingest import Ingest
 from clew.collector.metrics import Metrics
 from clew.collector.server import build_app
+from clew.collector.serving import configured
 from clew.collector.settings import Settings, Token
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ class Served:
         self.ingest = Ingest(store, directory, self.metrics)
         self._socket = socket.create_server(("127.0.0.1", 0))
         app = build_app(store, self.ingest, settings)
-        self._server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
+        self._server = uvicorn.Server(configured(app, Connections(self.metrics)))
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
         self._thread.start()
 
@@ -94,6 +97,28 @@ def test_gzip_is_unpacked(serve: Callable[..., Served], store: ClickHouseStore) 
     assert 1 == _count(served, store)
 
 
+@pytest.mark.parametrize("encoding", ["x-gzip", "gzip, identity", "identity,GZIP", " gzip ,"])
+def test_gzip_by_other_names_is_unpacked(serve: Callable[..., Served], store: ClickHouseStore, encoding: str) -> None:
+    """As Zipkin's server and proxies write it."""
+    served = serve()
+    assert 202 == served.request("POST", "/api/v2/spans", gzip.compress(SPANS), Content_Encoding=encoding)[0]
+    assert 202 == served.request("POST", "/api/v2/spans", b"[]", Content_Encoding="identity")[0]
+    assert 1 == _count(served, store)
+
+
+def test_gzip_of_any_shape_is_unpacked(serve: Callable[..., Served], store: ClickHouseStore) -> None:
+    """Members that end anywhere in the pieces in which a body is read; data that does not pack."""
+    served = serve()
+    noise = random.Random(1).randbytes(40_000).hex()
+    body = b'[{"traceId":"a","id":"b","tags":{"noise":"%b"}}]' % noise.encode()
+    for size in (1_000, 16_384, 50_000):
+        parts = [gzip.compress(body[start : start + size]) for start in range(0, len(body), size)]
+        packed = b"".join([gzip.compress(b""), *parts, gzip.compress(b"")])
+        assert 202 == served.request("POST", "/api/v2/spans", packed, Content_Encoding="gzip")[0]
+    _count(served, store)
+    assert [(noise,)] == store._writer.query("SELECT tags['noise'] FROM spans LIMIT 1").result_rows
+
+
 def test_protobuf_is_read(serve: Callable[..., Served], store: ClickHouseStore) -> None:
     """By its content type."""
     span = b"\x0a\x08" + b"\0" * 7 + b"\x0a" + b"\x1a\x08" + b"\0" * 7 + b"\x0b"
@@ -110,7 +135,10 @@ def test_protobuf_is_read(serve: Callable[..., Served], store: ClickHouseStore) 
         (b'[{"traceId":"a","id":"b"},{"traceId":"a"}]', {}, 400, "span 1, id: is missing"),
         (b"nope", {"Content_Encoding": "gzip"}, 400, "not gzip"),
         (gzip.compress(SPANS)[:-9], {"Content_Encoding": "gzip"}, 400, "too early"),
+        (gzip.compress(SPANS) + b"xx", {"Content_Encoding": "gzip"}, 400, "not gzip"),
+        (gzip.compress(SPANS) + gzip.compress(SPANS)[:5], {"Content_Encoding": "gzip"}, 400, "too early"),
         (SPANS, {"Content_Encoding": "br"}, 415, "must be gzip"),
+        (gzip.compress(gzip.compress(SPANS)), {"Content_Encoding": "gzip, gzip"}, 415, "once"),
         (b"\x0a\x05", {"Content_Type": "application/x-protobuf"}, 400, "protobuf"),
         (b"[" + b" " * 2_000 + b"]", {}, 413, "larger than 1000 bytes"),
         (gzip.compress(b"[" + b" " * 500_000 + b"]"), {"Content_Encoding": "gzip"}, 413, "larger than 1000 bytes"),
@@ -128,6 +156,32 @@ def test_refusals_say_what_is_wrong(
     assert "text/plain; charset=utf-8" == got["content-type"]
     counted = served.metrics.value("http_rejected_total") + served.metrics.value("payloads_rejected_total")
     assert (1, 0) == (counted, _count(served, store))
+
+
+def test_work_is_in_proportion_to_the_body(serve: Callable[..., Served]) -> None:
+    """Megabytes of empty gzip members are refused after the first thousand; others are answered meanwhile."""
+    served = serve()
+    bomb = gzip.compress(b"") * 800_000
+    threads = [
+        threading.Thread(
+            target=served.request, args=("POST", "/api/v2/spans", bomb), kwargs={"Content_Encoding": "gzip"}
+        )
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    assert 202 == served.request("POST", "/api/v2/spans", gzip.compress(SPANS), Content_Encoding="gzip")[0]
+    for thread in threads:
+        thread.join()
+    assert 8 == served.metrics.value("http_rejected_total", reason="gzip")
+
+
+def test_protobuf_of_empty_spans_is_refused_at_the_first(serve: Callable[..., Served]) -> None:
+    """Two bytes each, eight million of them: nothing is made of the others."""
+    status, answer, _ = serve().request(
+        "POST", "/api/v2/spans", b"\x0a\x00" * 8_000_000, Content_Type="application/x-protobuf"
+    )
+    assert (400, "span 0, traceId: is missing. Nothing of this payload was stored.\n") == (status, answer.decode())
 
 
 def test_chunked_body_is_bounded(serve: Callable[..., Served]) -> None:

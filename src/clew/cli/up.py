@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 
 
 def _run(**flags: Any) -> None:
+    from clew.collector.floods import Floods
     from clew.collector.server import StartError, serve  # the engine takes a while to load: not for --help
 
     if flags.get("token"):
         _put_out_of_sight(flags["token"])
     logging.basicConfig(format="clew: %(message)s", level=logging.WARNING)
+    for handler in logging.root.handlers:
+        handler.addFilter(Floods())
     try:
         serve(load(flags, os.environ, Path.cwd()), _announce)
     except SettingsError as error:

@@ -41,6 +41,7 @@ COUNTERS: Final = {
     "udp_datagrams_total": "Datagrams received.",
     "udp_kernel_dropped_total": "Datagrams dropped by the kernel, because its buffer was full.",
     "http_rejected_total": "HTTP requests refused before they became a payload, by reason.",
+    "http_connections_dropped_total": "HTTP connections closed by us before their request was answered, by reason.",
     "tail_lines_skipped_total": "Lines of tailed files left out, by reason.",
     "feed_lost_total": "Payloads that a slow reader of the live feed missed.",
     "retention_dropped_bytes_total": "Bytes dropped from the store to stay under max_disk.",
@@ -48,6 +49,7 @@ COUNTERS: Final = {
 GAUGES: Final = {
     "waiting_bytes": "Bytes of payloads waiting for the next insert.",
     "spool_bytes": "Bytes of payloads on disk that the store has not taken yet.",
+    "http_connections": "HTTP connections that are open.",
     "disk_bytes": "Bytes of rows in the store.",
 }
 

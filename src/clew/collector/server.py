@@ -8,26 +8,22 @@ requests.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import fcntl
 import gc
 import logging
-import signal
 import socket
 import threading
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
-import uvicorn
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from clew import wire
-from clew.collector import api
+from clew.collector import api, serving
 from clew.collector.doors import Doors
+from clew.collector.doors.connections import Connections
 from clew.collector.ingest import GROUP_BYTES, Ingest
 from clew.collector.metrics import Metrics
 from clew.collector.receivers.http import Receiver
@@ -37,17 +33,15 @@ from clew.collector.store import SpanStore, StoreError
 from clew.collector.store.clickhouse import ClickHouseStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from typing import IO
 
-    from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from clew.collector.settings import Address, Settings
 
 RETENTION_S: Final = 10.0  # between two looks at the disk
-DRAIN_S: Final = 10  # for HTTP requests under way at the end
 HOT_PATHS: Final = frozenset({wire.SPANS_PATH, wire.LOGS_PATH, f"/zipkin{wire.SPANS_PATH}"})
 
 _log = logging.getLogger("clew.collector")
@@ -78,18 +72,13 @@ def serve(settings: Settings, announce: Callable[[list[str]], None]) -> None:
         app = build_app(store, ingest, settings)
         lines = _start_lines(settings, listening, udp)
         _calm_gc()
-        _run(app, listening, lambda: announce(lines), ingest.close_feed)
+        connections = Connections(ingest.metrics)
+        serving.run(app, connections, listening, lambda: announce(lines), ingest.close_feed)
 
 
 def build_app(store: SpanStore, ingest: Ingest, settings: Settings) -> ASGIApp:
     """Return the ASGI application: who may ask, the hot route, everything else."""
-    ingest.metrics.gauge("disk_bytes", store.disk_bytes)
-    own = [
-        Route("/health", _health(ingest)),
-        Route("/info", _info(settings)),
-        Route("/metrics", _metrics(ingest)),
-    ]
-    rest = Starlette(routes=[*own, *api.routes(store, ingest, settings)])
+    rest = Starlette(routes=api.routes(store, ingest, settings))
     rest.router.redirect_slashes = False  # Zipkin answers 404, too
     return Doors(_Front(Receiver(ingest, settings.max_body), rest), settings, _writes, _is_open)
 
@@ -113,36 +102,6 @@ def _writes(method: str, path: str) -> bool:
 def _is_open(path: str) -> bool:
     """Say whether a path holds no data, so that it takes no token to see it."""
     return path == "/health" or api.is_public(path)
-
-
-def _health(ingest: Ingest) -> Callable[[Request], Response]:
-    def health(_: Request) -> Response:
-        """Answer in the shape of Zipkin's health check; 503 while the store takes nothing."""
-        status = "UP" if ingest.store_works else "DOWN"
-        body = {"status": status, "zipkin": {"status": status, "details": {"store": {"status": status}}}}
-        return JSONResponse(body, 200 if ingest.store_works else 503)
-
-    return health
-
-
-def _info(settings: Settings) -> Callable[[Request], Response]:
-    version = metadata.version("clew")
-    body = {
-        "clew": {"version": version, "retain_s": settings.retain, "store": "server" if settings.store else "embedded"},
-        "zipkin": {"version": version},
-    }
-
-    def info(_: Request) -> Response:
-        return JSONResponse(body)
-
-    return info
-
-
-def _metrics(ingest: Ingest) -> Callable[[Request], Response]:
-    def metrics(_: Request) -> Response:
-        return Response(ingest.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    return metrics
 
 
 # --- up and down ---
@@ -178,7 +137,7 @@ def _listening(address: Address) -> Iterator[socket.socket]:
     """Listen at once, so that a taken port is known before anything else starts; answers come later."""
     try:
         family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.create_server((address.host, address.port), family=family, backlog=1_024)
+        listening = socket.create_server((address.host, address.port), family=family, backlog=4_096)
     except OSError as error:
         raise _cannot_listen("--http", address, error) from error
     with listening:
@@ -251,51 +210,6 @@ def _keep_under(store: SpanStore, max_disk: int, metrics: Metrics, ended: thread
                 metrics.count("retention_dropped_bytes_total", dropped)
         except StoreError as error:
             _log.warning("retention: %s", error)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, except that it leaves the signals to us and tells when it answers."""
-
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None], stopping: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._started = started
-        self._stopping = stopping
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop)
-        yield
-
-    def _stop(self) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
-        self._stopping()  # event streams would never end by themselves
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._started()
-
-
-def _run(app: ASGIApp, listening: socket.socket, started: Callable[[], None], stopping: Callable[[], None]) -> None:
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-        server_header=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=DRAIN_S,
-    )
-    server = _Server(config, started, stopping)
-    factory = config.get_loop_factory()
-    loop = factory() if factory else asyncio.new_event_loop()
-    try:
-        loop.run_until_complete(server.serve([listening]))
-    finally:
-        loop.close()
 
 
 def _start_lines(settings: Settings, listening: socket.socket, udp: UdpReceiver | None) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clew.collector.api import page, tail, v1, zipkin
+from clew.collector.api import page, tail, v1, vitals, zipkin
 from clew.collector.api.answers import TraceMethodRefused
 from clew.collector.api.settled import settled
 from clew.collector.query import Query
@@ -24,10 +24,11 @@ is_public = page.is_public  # holds no data: what a browser must get before it c
 
 
 def routes(store: SpanStore, ingest: Ingest, settings: Settings) -> list[BaseRoute]:
-    """Return all read routes; put them after the routes that receive."""
+    """Return all routes but those that receive."""
     query = Query(store, strict_trace_id=settings.strict_trace_id)
     return [
         TraceMethodRefused(),
+        *vitals.routes(store, ingest, settings),
         *settled([*zipkin.routes(query, settings), *v1.routes(query, settings)], ingest),
         *tail.routes(ingest),
         *page.routes(),

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from clew.collector.api.answers import json_error
 from clew.collector.api.parameters import Parameters
+from clew.collector.ingest.feed import TooManyFollowers
 from clew.collector.trace.span import encode_json
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute
+    from starlette.types import Receive, Scope, Send
 
     from clew.collector.ingest import Ingest
     from clew.collector.ingest.feed import Published, Subscription
@@ -41,25 +43,40 @@ def routes(ingest: Ingest) -> list[BaseRoute]:
             service = Parameters(request.scope["query_string"]).text("service").lower()
         except ValueError as invalid:
             return json_error(400, str(invalid))
+        try:
+            subscription = ingest.subscribe()
+        except TooManyFollowers as refused:
+            return json_error(503, str(refused))
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(_events(ingest.subscribe(), service), 200, headers, "text/event-stream")
+        return _Stream(subscription, service, headers)
 
     return [Route("/api/v1/tail", tail, methods=["GET"])]
 
 
+class _Stream(StreamingResponse):
+    """The events; however the request ends, also before the first of them, the follower is gone then."""
+
+    def __init__(self, subscription: Subscription, service: str, headers: dict[str, str]) -> None:
+        super().__init__(_events(subscription, service), 200, headers, "text/event-stream")
+        self._subscription = subscription
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._subscription:
+            await super().__call__(scope, receive, send)
+
+
 async def _events(subscription: Subscription, service: str) -> AsyncIterator[bytes]:
-    with subscription:
-        yield b": following\n\n"
-        while True:
-            try:
-                published = await asyncio.wait_for(subscription.__anext__(), HEARTBEAT_S)
-            except asyncio.TimeoutError:
-                yield b": still here\n\n"
-                continue
-            except StopAsyncIteration:
-                return
-            for event in _encode(published, service):
-                yield event
+    yield b": following\n\n"
+    while True:
+        try:
+            published = await asyncio.wait_for(subscription.__anext__(), HEARTBEAT_S)
+        except asyncio.TimeoutError:
+            yield b": still here\n\n"
+            continue
+        except StopAsyncIteration:
+            return
+        for event in _encode(published, service):
+            yield event
 
 
 def _encode(published: Published, service: str) -> list[bytes]:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from clew.collector.store import Kind
 
 BACKLOG: Final = 256  # payloads kept for one follower
+BACKLOG_BYTES: Final = 4 << 20  # ... and bytes; what is larger alone is not shown
+MAX_FOLLOWERS: Final = 100
+
+
+class TooManyFollowers(Exception):  # noqa: N818 - it is for the one who asked
+    """No more may follow at the moment."""
 
 
 class Published(NamedTuple):
@@ -35,9 +41,11 @@ class Feed:
         self._subscriptions: tuple[Subscription, ...] = ()
 
     def subscribe(self) -> Subscription:
-        """Return a new follower, bound to the running event loop."""
+        """Return a new follower, bound to the running event loop. Raises :class:`TooManyFollowers`."""
         subscription = Subscription(self, self._metrics)
         with self._lock:
+            if len(self._subscriptions) >= MAX_FOLLOWERS:
+                raise TooManyFollowers(f"{MAX_FOLLOWERS} are following already. Try again later.")
             self._subscriptions += (subscription,)
         return subscription
 
@@ -69,6 +77,7 @@ class Subscription:
         self._loop = asyncio.get_running_loop()
         self._arrived = asyncio.Event()
         self._items: deque[tuple[Kind, bytes]] = deque()
+        self._bytes = 0  # of all items
         self._lost = 0
         self._closed = False
         self._lock = threading.Lock()
@@ -87,6 +96,7 @@ class Subscription:
             with self._lock:
                 if self._items:
                     (kind, rows), lost, self._lost = self._items.popleft(), self._lost, 0
+                    self._bytes -= len(rows)
                     return Published(kind, b"[%b]" % rows, lost)
                 self._arrived.clear()
             if self._closed:
@@ -94,13 +104,14 @@ class Subscription:
             await self._arrived.wait()
 
     def put(self, kind: Kind, rows: bytes) -> None:
-        """Add a payload; the oldest one goes when there is no room. Any thread."""
+        """Add a payload; the oldest ones go when there is no room. Any thread."""
         with self._lock:
-            if len(self._items) >= BACKLOG:
-                self._items.popleft()
+            self._items.append((kind, rows))
+            self._bytes += len(rows)
+            while len(self._items) > BACKLOG or self._bytes > BACKLOG_BYTES:
+                self._bytes -= len(self._items.popleft()[1])
                 self._lost += 1
                 self._metrics.count("feed_lost_total")
-            self._items.append((kind, rows))
         self._wake()
 
     def close(self) -> None:

@@ -4,13 +4,16 @@ Plain ASGI, without a framework in between: this is the hot route. A request is 
 its payload is stored (see :mod:`clew.collector.ingest`); a refusal says what is wrong, where, and what to do. Compared
 with Zipkin's own server: an empty body is 202, the content type does not matter (only protobuf is looked for), gzip is
 the one encoding.
+
+Work that takes long is done beside the event loop, by few threads of this module's own: however many bodies arrive at
+once, few are unpacked and one large one is looked at at a time, so that neither memory nor anybody's answer suffers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import zlib
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from clew import wire
@@ -23,9 +26,13 @@ if TYPE_CHECKING:
 
     from clew.collector.store import Kind
 
+_GZIP: Final = 31  # for zlib: gzip, nothing else
 PROTOBUF: Final = b"application/x-protobuf"
 RETRY_AFTER_S: Final = b"5"
-THREAD_FROM_BYTES: Final = 1_000_000  # larger bodies are unpacked and checked beside the event loop, not in it
+LARGE_BYTES: Final = 1_000_000  # larger bodies are checked beside the event loop, not in it, one at a time
+UNPACKERS: Final = 2  # bodies that are unpacked at the same time
+MAX_MEMBERS: Final = 1_000  # of one gzip body; each costs as much as many bytes, and clients send one
+UNPACK_BYTES: Final = 16_384  # of a body at a time: what is left of a piece behind a member is copied
 
 
 class Rejected(Exception):  # noqa: N818 - a request, answered before it became a payload
@@ -47,24 +54,24 @@ class Receiver:
     def __init__(self, ingest: Ingest, max_body: int) -> None:
         self._ingest = ingest
         self._max_body = max_body
+        self._unpackers = ThreadPoolExecutor(UNPACKERS, "clew-unpack")
+        self._checker = ThreadPoolExecutor(1, "clew-check")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI says what it does
         kind: Kind = "logs" if scope["path"].endswith(wire.LOGS_PATH) else "spans"
         try:
-            status, message = await self._take(kind, dict(scope["headers"]), receive)
+            status, message = await self._take(kind, scope, receive)
         except ClientGone:
             return
         await _answer(send, status, message)
 
-    async def _take(self, kind: Kind, headers: dict[bytes, bytes], receive: Receive) -> tuple[int, str]:
+    async def _take(self, kind: Kind, scope: Scope, receive: Receive) -> tuple[int, str]:
+        headers = dict(scope["headers"])
         try:
             body = await self._body(headers, receive)
             if not body:
                 return 202, ""
-            if len(body) < THREAD_FROM_BYTES and b"content-encoding" not in headers:
-                stored = self._accept(kind, headers, body)
-            else:
-                stored = await asyncio.to_thread(self._accept, kind, headers, body)
+            stored = await self._accept(kind, headers, body, _is_gzip(scope))
             if not stored.done():
                 await asyncio.wrap_future(stored)
         except Rejected as rejected:
@@ -94,36 +101,55 @@ class Receiver:
             if not message.get("more_body", False):
                 return b"".join(chunks) if len(chunks) > 1 else chunk
 
-    def _accept(self, kind: Kind, headers: dict[bytes, bytes], body: bytes) -> Future[None]:
-        encoding = headers.get(b"content-encoding", b"identity").strip().lower()
-        if encoding == b"gzip":
-            body = self._gunzip(body)
-        elif encoding not in (b"identity", b""):
-            raise Rejected(415, "encoding", "Content-Encoding must be gzip or absent. Send the body so.")
+    async def _accept(self, kind: Kind, headers: dict[bytes, bytes], body: bytes, packed: bool) -> Future[None]:
+        loop = asyncio.get_running_loop()
+        if packed:
+            body = await loop.run_in_executor(self._unpackers, self._gunzip, body)
         if kind == "spans" and headers.get(b"content-type", b"").lower().startswith(PROTOBUF):
-            body = _from_protobuf(body)
-        return self._ingest.accept(kind, body)
+            body = await loop.run_in_executor(self._unpackers, _from_protobuf, body)
+        if len(body) < LARGE_BYTES:
+            return self._ingest.accept(kind, body)
+        return await loop.run_in_executor(self._checker, self._ingest.accept, kind, body)
 
     def _gunzip(self, body: bytes) -> bytes:
         """Unpack, no further than the limit: a bomb is noticed when it begins to swell."""
         unpacked = bytearray()
-        while body:
-            member = zlib.decompressobj(wbits=31)  # 31: gzip, nothing else
-            try:
-                unpacked += member.decompress(body, self._max_body + 1 - len(unpacked))
-            except zlib.error as error:
-                raise Rejected(400, "gzip", f"The body is not gzip, as its header says: {error}.") from error
-            if len(unpacked) > self._max_body:
-                raise self._too_large()
-            if not member.eof:
-                raise Rejected(400, "gzip", "The gzip body ends too early. Send it whole.")
-            body = member.unused_data  # gzip may be several members in a row
+        member, members = zlib.decompressobj(wbits=_GZIP), 1
+        for start in range(0, len(body), UNPACK_BYTES):
+            piece = body[start : start + UNPACK_BYTES]
+            while piece:
+                if member.eof:  # gzip may be several members in a row
+                    member, members = zlib.decompressobj(wbits=_GZIP), members + 1
+                    if members > MAX_MEMBERS:
+                        raise Rejected(400, "gzip", f"The gzip body has more than {MAX_MEMBERS} members. Send one.")
+                unpacked += self._unpack(member, piece, len(unpacked))
+                piece = member.unused_data
+        if not member.eof:
+            raise Rejected(400, "gzip", "The gzip body ends too early. Send it whole.")
         return bytes(unpacked)
+
+    def _unpack(self, member: zlib._Decompress, piece: bytes, so_far: int) -> bytes:
+        try:
+            unpacked = member.decompress(piece, self._max_body + 1 - so_far)
+        except zlib.error as error:
+            raise Rejected(400, "gzip", f"The body is not gzip, as its header says: {error}.") from error
+        if so_far + len(unpacked) > self._max_body:
+            raise self._too_large()
+        return unpacked
 
     def _too_large(self) -> Rejected:
         return Rejected(
             413, "too_large", f"The body is larger than {self._max_body} bytes (max_body). Send it in smaller batches."
         )
+
+
+def _is_gzip(scope: Scope) -> bool:
+    """Say whether the body is packed; 415 for what is not gzip. ``x-gzip`` is its old name, ``identity`` is nothing."""
+    values = b",".join([value for name, value in scope["headers"] if name == b"content-encoding"])
+    codings = [coding for part in values.lower().split(b",") if (coding := part.strip()) not in (b"", b"identity")]
+    if codings and codings not in ([b"gzip"], [b"x-gzip"]):
+        raise Rejected(415, "encoding", "Content-Encoding must be gzip, once, or absent. Send the body so.")
+    return bool(codings)
 
 
 def _from_protobuf(body: bytes) -> bytes:
