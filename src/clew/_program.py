@@ -35,9 +35,8 @@ _WRAPPERS: Final = {
 _STARTERS: Final = frozenset(
     {"sh", "bash", "dash", "zsh", "fish", "make", "honcho", "supervisord", "circusd", "tox", "nox", "xargs"}
 )
-_HELPERS: Final = frozenset(
-    {"pip", "ensurepip", "venv", "virtualenv", "compileall", "py_compile", "build", "site", "sysconfig"}
-)
+_HELPERS: Final = frozenset({"pip", "ensurepip", "venv", "virtualenv", "compileall", "py_compile", "site", "sysconfig"})
+_HELPER_SCRIPT: Final = re.compile(r"(?:pip[\d.]*|virtualenv)(?:\.exe)?")  # as installed: no program is called so
 _PYTHON: Final = re.compile(r"(?:python|pypy)[\d.]*(?:\.exe)?|py(?:\.exe)?")
 _TARGET: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_].*")
 _OPTIONS_WITH_VALUE: Final = frozenset({"-W", "-X", "--check-hash-based-pycs"})
@@ -61,17 +60,57 @@ def service_name(command: Sequence[str]) -> str | None:
 
 
 def is_helper(command: Sequence[str]) -> bool:
-    """Tell whether `command` runs a tool of Python's own (pip, multiprocessing's tracker), not to be traced."""
-    words = list(command)
-    for index, word in enumerate(words[1:], 1):
-        following = words[index + 1] if index + 1 < len(words) else ""
+    """Tell whether `command` runs a tool of Python's own (pip, multiprocessing's tracker), not to be traced.
+
+    A script of the program's own is none, whatever its name: ``python site.py`` is traced, ``python -m site`` is not.
+    """
+    words = iter(command[1:])
+    for word in words:
         if word == "-m":
-            return following.split(".")[0] in _HELPERS
+            return next(words, "").split(".")[0] in _HELPERS
         if word == "-c":
+            following = next(words, "")
             return "resource_tracker" in following or "semaphore_tracker" in following
-        if not word.startswith("-"):
-            return _stem(word) in _HELPERS
+        if word in _OPTIONS_WITH_VALUE:
+            next(words, None)
+        elif not word.startswith("-"):
+            return _HELPER_SCRIPT.fullmatch(word.replace("\\", "/").rsplit("/", 1)[-1]) is not None
     return False
+
+
+def why_untraced(command: Sequence[str]) -> str | None:
+    """Say why ``clew run`` cannot get into `command`, or leaves it alone; None where nothing is known against it.
+
+    ``python -I`` and ``-E`` do not read PYTHONPATH, by which clew gets in; ``-S`` does not run sitecustomize.
+    """
+    words = _unwrapped(list(command))
+    if not words or not _PYTHON.fullmatch(_stem(words[0])):
+        return f"{_stem(words[0])} is a tool, not a service" if words and is_helper(["python", *words]) else None
+    flag = _isolating_flag(words[1:])
+    if flag:
+        what = "does not run sitecustomize" if flag == "S" else "ignores PYTHONPATH"
+        return f"`python -{flag}` {what}, by which clew gets in"
+    return "it is a tool of Python's, not a service" if is_helper(words) else None
+
+
+def _isolating_flag(arguments: list[str]) -> str | None:
+    words = iter(arguments)
+    for word in words:
+        if not word.startswith("-") or word.startswith("--") or word == "-":
+            if word == "--check-hash-based-pycs":
+                next(words, None)
+                continue
+            return None
+        for index, letter in enumerate(word[1:], 2):
+            if letter in "IES":
+                return letter
+            if letter in "cm":
+                return None
+            if letter in "WX":
+                if index == len(word):
+                    next(words, None)
+                break
+    return None
 
 
 def own_name() -> str | None:

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 import clew
-from clew import _program, _tracer
+from clew import _options, _program, _tracer
 from clew import logging as clew_logging
 from clew._patch import patch
 from clew.integrations import instrument_on_import
@@ -24,6 +24,8 @@ def start() -> None:
     Raises what ``configure`` raises for a wrong option; the caller says so and lets the program go on.
     """
     if _program.is_helper(sys.orig_argv):
+        if _options.read_boolean("debug", None, False):
+            sys.stderr.write(f"clew[{os.getpid()}]: {' '.join(sys.orig_argv)}: a tool of Python's, not traced\n")
         return
     name = None if os.environ.get("CLEW_SERVICE") else _program.own_name()
     if name:

@@ -44,6 +44,18 @@ def test_options_become_variables_and_the_bootstrap_comes_first() -> None:
     } == environment(values, ["python", "orders.py"], inherited)
 
 
+@pytest.mark.parametrize(
+    ("inherited", "expected"),
+    [(None, []), ("", []), (":/x", ["", "/x"]), ("/x:", ["/x", ""]), ("a::b", ["a", "", "b"]), (":", ["", ""])],
+)
+def test_empty_parts_of_the_path_stay(inherited: str | None, expected: list[str]) -> None:
+    """They mean the current directory; nested runs add the bootstrap once."""
+    env = {} if inherited is None else {"PYTHONPATH": inherited}
+    once = environment({}, ["python", "orders.py"], env)
+    assert [str(BOOTSTRAP), *expected] == once["PYTHONPATH"].split(os.pathsep)
+    assert once == environment({}, ["python", "orders.py"], once)
+
+
 def test_a_given_name_wins_over_the_variable_and_that_over_the_programs() -> None:
     """--service, then CLEW_SERVICE, then the program's own name."""
     command = ["uvicorn", "gateway:app"]

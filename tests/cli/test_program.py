@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clew._program import is_helper, service_name
+from clew._program import is_helper, service_name, why_untraced
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,11 @@ def test_a_service_is_named_after_what_its_command_runs(command: str, expected: 
         ("/venv/bin/python /venv/bin/pip install x", True),
         ("python -I -m ensurepip", True),
         ("python -m compileall src", True),
+        ("python -W ignore -m pip install x", True),
+        ("python /venv/bin/pip3.11 install x", True),
+        ("python pip.py", False),
+        ("python build.py", False),
+        ("python -m build", False),
         ("python -m pipelines", False),
         ("python orders.py -m pip", False),
         ("python", False),
@@ -73,3 +78,28 @@ def test_processes_of_multiprocessing_are_helpers_only_where_they_run_nobodys_co
         "--multiprocessing-fork",
     ]
     assert [True, False] == [is_helper(tracker), is_helper(worker)]
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("python -I app.py", "`python -I` ignores PYTHONPATH, by which clew gets in"),
+        ("python3.12 -sE -m app", "`python -E` ignores PYTHONPATH, by which clew gets in"),
+        ("env A=1 python -X dev -W error -Sc pass", "`python -S` does not run sitecustomize, by which clew gets in"),
+        ("uv run python -I app.py", "`python -I` ignores PYTHONPATH, by which clew gets in"),
+        ("python -m pip install x", "it is a tool of Python's, not a service"),
+        ("pip install x", "pip is a tool, not a service"),
+        ("python app.py -I", None),
+        ("python -c pass -E", None),
+        ("python -Wignore -u app.py", None),
+        ("python -XI app.py", None),
+        ("python - -I", None),
+        ("python", None),
+        ("uvicorn app:app -I", None),
+        ("sh -c x", None),
+        ("", None),
+    ],
+)
+def test_what_keeps_clew_out_is_told(command: str, expected: str | None) -> None:
+    """Flags of Python's, wherever they stand before the program; never the program's own."""
+    assert expected == why_untraced(command.split())

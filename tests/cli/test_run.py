@@ -200,12 +200,121 @@ def test_a_sitecustomize_of_the_program_still_runs(folder: Path) -> None:
     assert [*own, *own, f"{folder}/own/sitecustomize.py 0"] == done.stdout.splitlines()
 
 
-def test_a_wrong_option_is_one_line_and_the_program_goes_on(folder: Path) -> None:
-    """A typing error in an option must not take a service down."""
-    done = run(folder, sys.executable, "-c", "print('works')", options=("--sampler", "sometimes"))
-    assert (0, "works\n") == (done.returncode, done.stdout)
+@pytest.mark.parametrize(
+    ("options", "variables", "said"),
+    [
+        (("--sampler", "11/h"), {}, "sampler='11/h'"),
+        (("--reporter", "carrier-pigeon://x"), {}, "reporter='carrier-pigeon://x'"),
+        (("--propagate", "w4c"), {}, "propagate='w4c'"),
+        (("--tags", "prod"), {}, "tags='prod'"),
+        ((), {"CLEW_QUEUE_SIZE": "many"}, "queue_size='many'"),
+        ((), {"CLEW_LOGS": "maybe"}, "logs='maybe'"),
+        ((), {"CLEW_DEBUG": "maybe"}, "debug='maybe'"),
+    ],
+)
+def test_a_wrong_option_is_an_error_before_the_program_starts(
+    folder: Path, options: tuple[str, ...], variables: dict[str, str], said: str
+) -> None:
+    """One sentence for whoever types it; nothing runs."""
+    done = run(folder, sys.executable, "-c", "open('started', 'w')", options=options, **variables)
+    assert 2 == done.returncode
+    assert done.stderr.startswith(f"clew: {said}")
+    assert "Traceback" not in done.stderr
+    assert not (folder / "started").exists()
+
+
+def test_an_option_that_goes_wrong_later_is_one_line_and_the_program_goes_on(folder: Path) -> None:
+    """A child with a spoilt variable must not be taken down."""
+    script = (
+        "import os, subprocess, sys; os.environ['CLEW_SAMPLER'] = 'sometimes'; "
+        'subprocess.run([sys.executable, "-c", "print(7)"], check=True)'
+    )
+    done = run(folder, sys.executable, "-c", script)
+    assert (0, "7\n") == (done.returncode, done.stdout)
     assert done.stderr.startswith("clew run: this program is not traced (ValueError: sampler='sometimes'")
     assert 1 == done.stderr.count("\n")
+
+
+PLACE = """
+import json, os, sys
+names = ('sitecustomize' in sys.modules, sys.argv, sys.path, sorted(vars(sys.flags.__class__)), tuple(sys.flags))
+variables = {k: v for k, v in os.environ.items() if not k.startswith(('CLEW_', 'PYTHONPATH', 'COV_'))}
+print(json.dumps([names, variables], sort_keys=True))
+"""
+
+
+@pytest.mark.parametrize("path", [None, "", ":/x", "/x:", "own::/x", ":", "./own"])
+@pytest.mark.parametrize("how", [("place.py", "-x", "a b"), ("-m", "place"), ("-P", "place.py")])
+def test_the_program_finds_its_place_as_ever(folder: Path, path: str | None, how: tuple[str, ...]) -> None:
+    """Search path (an empty part is the current directory), arguments, flags, variables, modules: as without clew."""
+    if "-P" in how and sys.version_info < (3, 11):
+        how = how[1:]
+    (folder / "place.py").write_text(PLACE)
+    variables = {} if path is None else {"PYTHONPATH": path}
+    plain = subprocess.run(
+        [sys.executable, *how],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=clean_environment(**variables),
+        cwd=folder,
+        check=True,
+    )
+    assert plain.stdout == run(folder, sys.executable, *how, **variables).stdout
+
+
+@pytest.mark.parametrize("name", ["site.py", "build.py", "venv.py", "sysconfig.py", "pip.py", "build"])
+def test_a_script_with_the_name_of_a_tool_is_traced(folder: Path, name: str) -> None:
+    """Only Python's own tools are left alone."""
+    (folder / "scripts").mkdir()
+    (folder / "scripts" / name).write_text("import clew\nwith clew.start_span('work'): pass\n")
+    done = run(folder, sys.executable, f"scripts/{name}")
+    assert (0, "") == (done.returncode, done.stderr)
+    assert ["work"] == [span["name"] for span in reported(folder)[0]]
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (("-I",), "`python -I` ignores PYTHONPATH"),
+        (("-uE",), "`python -E` ignores PYTHONPATH"),
+        (("-X", "dev", "-S"), "`python -S` does not run sitecustomize"),
+    ],
+)
+def test_a_python_that_shuts_clew_out_is_said_once(folder: Path, flags: tuple[str, ...], why: str) -> None:
+    """The program runs, and its user knows that it is not traced."""
+    done = run(folder, sys.executable, *flags, "-c", "print(7)")
+    assert (0, "7\n") == (done.returncode, done.stdout)
+    assert f"clew run: this program is not traced: {why}, by which clew gets in\n" == done.stderr
+
+
+def test_a_script_whose_first_line_shuts_clew_out_is_said(folder: Path) -> None:
+    """As those of a distribution's own packages do."""
+    script = folder / "tool"
+    script.write_text(f"#!{sys.executable} -Es\nprint(7)\n")
+    script.chmod(0o755)
+    done = run(folder, "./tool")
+    assert (0, "7\n") == (done.returncode, done.stdout)
+    assert (
+        "clew run: this program is not traced: `python -E` ignores PYTHONPATH, by which clew gets in\n" == done.stderr
+    )
+
+
+def test_explain_says_what_is_hooked_and_what_is_not(folder: Path) -> None:
+    """On standard error, by the option and by the variable; quiet without them."""
+    (folder / "django.py").write_text("")
+    (folder / "requests.py").write_text("__version__ = '0.1'")
+    script = "import sqlite3, requests, django"
+    for options, variables in ((("--explain",), {}), ((), {"CLEW_DEBUG": "1"})):
+        done = run(folder, sys.executable, "-c", script, options=options, **variables)
+        lines = [line.partition("]: ")[2] for line in done.stderr.splitlines()]
+        assert "hooked sqlite3" in lines
+        assert "django is not traced: clew has no hook for it yet" in lines
+        assert any(line.startswith("requests 0.1 is not traced: AttributeError") for line in lines)
+        assert f"service 'python', spans to file://{folder}/out.jsonl" == lines[0]
+        assert any(line.startswith("never imported: asgi, flask, ") for line in lines)
+    (folder / "requests.py").unlink()
+    assert "" == run(folder, sys.executable, "-c", script.replace("requests, ", "")).stderr
 
 
 def test_nothing_is_imported_or_configured_that_the_program_does_not_want(folder: Path) -> None:

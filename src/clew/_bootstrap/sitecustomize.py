@@ -33,9 +33,11 @@ def _start() -> None:
 def _chain() -> None:
     """Run the sitecustomize that Python would have found without this one; its errors are Python's to report."""
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or os.curdir) != _HERE]
+    sys.path_importer_cache.pop(_HERE, None)
     spec = importlib.machinery.PathFinder.find_spec("sitecustomize", sys.path)
-    if spec is not None:
-        _load(spec)
+    if spec is None:  # what `site` expects where there is none; then nothing of that name is in sys.modules
+        raise ImportError("the program has no sitecustomize", name="sitecustomize")
+    _load(spec)
 
 
 def _load(spec: Any) -> None:

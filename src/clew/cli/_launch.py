@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import clew
-from clew._program import service_name
+from clew._options import read_boolean
+from clew._program import service_name, why_untraced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +27,10 @@ BOOTSTRAP: Final = Path(clew.__file__).parent / "_bootstrap"
 
 class LaunchError(Exception):
     """The command cannot be started; the message says why and what to do."""
+
+
+class OptionError(LaunchError):
+    """An option has a value that cannot be right: wrong usage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,7 @@ class Option:
     @property
     def variable(self) -> str:
         """Return the variable that the client reads."""
-        return "CLEW_" + self.name.upper().replace("-", "_")
+        return "CLEW_DEBUG" if self.name == "explain" else "CLEW_" + self.name.upper().replace("-", "_")
 
 
 OPTIONS: Final = (
@@ -53,6 +59,7 @@ OPTIONS: Final = (
     Option("tags", "K=V,K=V", "Tags for each trace's first span here: env=prod,version=1.2."),
     Option("propagate", "FORMATS", "Headers for outgoing calls, of x, w3c, b3, b3single. Default: x,w3c."),
     Option("token", "TOKEN", "The collector's token, for an http reporter."),
+    Option("explain", None, "Say which libraries are hooked, which are not, and why."),
 )
 
 
@@ -72,9 +79,30 @@ def environment(
     name = service_name(command)
     if name:
         env.setdefault("CLEW_SERVICE", name)
-    paths = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(BOOTSTRAP)]
-    env["PYTHONPATH"] = os.pathsep.join([str(BOOTSTRAP), *paths])
+    inherited_path = env.get("PYTHONPATH")
+    paths = inherited_path.split(os.pathsep) if inherited_path else []  # an empty part means the current directory
+    env["PYTHONPATH"] = os.pathsep.join([str(BOOTSTRAP), *(path for path in paths if path != str(BOOTSTRAP))])
     return env
+
+
+def check_options(env: Mapping[str, str]) -> None:
+    """Refuse options that the program's `configure` would refuse: here somebody is looking. Raises OptionError.
+
+    Takes over this process's own CLEW_* variables, which is no matter: it will be the program.
+    """
+    os.environ.update({name: value for name, value in env.items() if name.startswith("CLEW_")})
+    try:
+        clew.configure()
+        read_boolean("debug", None, False)
+    except ValueError as error:
+        raise OptionError(f"{error}. Nothing was started.") from None
+
+
+def launch(values: Mapping[str, str | bool | None], command: Sequence[str]) -> NoReturn:
+    """Check the options and replace this process by the traced `command`. Raises LaunchError."""
+    env = environment(values, command, os.environ)
+    check_options(env)
+    become(command, env)
 
 
 def become(command: Sequence[str], env: Mapping[str, str]) -> NoReturn:
@@ -89,12 +117,25 @@ def become(command: Sequence[str], env: Mapping[str, str]) -> NoReturn:
         program = sys.executable
     if program is None:
         raise LaunchError(f"There is no command {words[0]!r}. Check its spelling and that its environment is active.")
+    reason = why_untraced(words) or why_untraced(_interpreter(program))
+    if reason:
+        print(f"clew run: this program is not traced: {reason}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     try:
         os.execvpe(program, words, dict(env))  # noqa: S606 # to start what the user names is this command's purpose
     except OSError as error:
         raise LaunchError(f"{words[0]!r} could not be started: {error.strerror}.") from None
+
+
+def _interpreter(program: str) -> list[str]:
+    """Return the command in a script's first line; nothing for what is no script."""
+    try:
+        with open(program, "rb") as file:
+            line = file.readline(256)
+        return shlex.split(line[2:].decode()) if line.startswith(b"#!") else []
+    except (OSError, ValueError):  # not readable, not text, an odd quote: the system will say what it thinks of it
+        return []
 
 
 class _Parser(argparse.ArgumentParser):
@@ -120,7 +161,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     if not command:
         parser.error("name the command to run: clew run -- python app.py")
     try:
-        become(command, environment(values, command, os.environ))
+        launch(values, command)
     except LaunchError as error:
         print(f"clew: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(2 if isinstance(error, OptionError) else 1) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
@@ -25,7 +24,9 @@ Works for whatever starts a Python interpreter; worker and reloader processes ar
 def run(command: tuple[str, ...], **values: Any) -> None:
     """Run a program with tracing turned on, without a line of code."""
     try:
-        _launch.become(command, _launch.environment(values, command, os.environ))
+        _launch.launch(values, command)
+    except _launch.OptionError as error:
+        raise click.UsageError(str(error)) from None
     except _launch.LaunchError as error:
         raise CommandError(str(error)) from None
 
@@ -37,8 +38,6 @@ for _option in reversed(_launch.OPTIONS):  # click lists parameters in the order
             [f"--{_option.name}"],
             metavar=_option.metavar,
             is_flag=_option.metavar is None,
-            help=_option.help,
-            show_envvar=True,
-            envvar=_option.variable,
+            help=f"{_option.help}  [env var: {_option.variable}]",  # which the client reads, and words the errors of
         ),
     )

@@ -11,7 +11,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from clew import _tracer
+from clew import _options, _tracer
 from clew.integrations import _imports
 from clew.reporter import warn
 
@@ -74,13 +74,18 @@ def instrument(*names: str, lazily: bool = False) -> list[str]:
     A library that is not imported yet is hooked when it is. Apps, clients and sessions that exist already are covered
     (sqlite3 connections are not). Idempotent, safe beside the middleware of this package, and before or after a fork. A
     library of a version that cannot be hooked is reported once on the logger ``clew`` and works as ever. Raises
-    ValueError for a name that is not known. Does nothing with ``configure(enabled=False)``.
+    ValueError for a name that is not known. Does nothing with ``configure(enabled=False)``. With ``CLEW_DEBUG=1``
+    it says on standard error what is hooked, what not, and why.
 
     ``lazily``: do not look what is installed, only wait for imports; for the very start of a program.
     """
     wanted = _find(names)
     if not _tracer.tracer().enabled:
         return []
+    if _options.read_boolean("debug", None, False):
+        from clew.integrations import _explain
+
+        _explain.begin({name: integration.hooks for name, integration in wanted})
     hooked = []
     for name, integration in wanted:
         if not lazily and not integration.is_installed():

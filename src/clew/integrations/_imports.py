@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Function = Callable[[ModuleType], None]
 
 _awaited: dict[str, list[Function]] = {}
+explain: Callable[[ModuleType, Exception | None], None] | None = None  # told of each hook, where that was asked for
 
 
 def when_imported(module: str, function: Function) -> None:
@@ -46,11 +47,21 @@ def forget(module: str, function: Function) -> None:
 
 
 def _call(function: Function, module: ModuleType) -> None:
+    failure = None
     try:
         function(module)
     except Exception as problem:  # noqa: BLE001 - a library of an odd version must go on as if we were not there
-        version = getattr(sys.modules.get(module.__name__.partition(".")[0]), "__version__", "of unknown version")
-        warn("%s %s is not traced: %r", module.__name__, version, problem)
+        failure = problem
+        warn("%s %s is not traced: %r", module.__name__, version(module) or "of unknown version", problem)
+    if explain is not None:
+        explain(module, failure)
+
+
+def version(module: ModuleType) -> str:
+    """Return the version of a module's package, or nothing."""
+    package = sys.modules.get(module.__name__.partition(".")[0], module)
+    found = vars(package).get("__version__")  # not by getattr(), which some packages answer with a warning
+    return found if isinstance(found, str) else ""
 
 
 class _Finder:
