@@ -33,9 +33,9 @@ def run_fresh(program: str, folder: Path, way: str = "first", *options: str, **v
     """Run a program to its end and expect it to succeed.
 
     ``way``: turned on in code before everything else (``first``) or where the program has ``MARK`` (``last``), or from
-    outside by ``clew run``.
+    outside by ``clew run``; with any other word not at all.
     """
-    code = {"first": IN_CODE + program, "last": program.replace(MARK, IN_CODE), "run": program}[way]
+    code = {"first": IN_CODE + program, "last": program.replace(MARK, IN_CODE)}.get(way, program)
     path, spans = folder / "program.py", folder / "spans.jsonl"
     path.write_text(code)
     drop = ("CLEW_", "PYTHONPATH")

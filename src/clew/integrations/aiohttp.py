@@ -46,9 +46,12 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Undo ``install``."""
+    """Undo ``install``. An application that is traced by hand takes what it needs again with its next request."""
     unpatch(RequestHandler, "_handle_request")
     unpatch(aiohttp.ClientSession, "_request")
+    unpatch(web.StreamResponse, "prepare")
+    unpatch(RequestHandler, "log_access")
+    unpatch(RequestHandler, "handle_error")
 
 
 # Server.
