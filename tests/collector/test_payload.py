@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -43,6 +45,14 @@ def test_empty_array_is_fine() -> None:
         ({"traceId": "x\n\x1b[31m"}, "span_traceId"),
         ({"id": "a" * 17}, "span_id"),
         ({"id": "0x1"}, "span_id"),
+        ({"id": "0" * 16}, "span_id"),
+        ({"timestamp": 2**63 + 2_000}, "span_timestamp"),
+        ({"timestamp": 2**64}, "span_timestamp"),
+        ({"timestamp": -(2**64)}, "span_timestamp"),
+        ({"timestamp": "9" * 5_000}, "span_timestamp"),
+        ({"duration": 10**400}, "span_duration"),
+        ({"annotations": [{"timestamp": None, "value": "x"}]}, "span_annotations"),
+        ({"localEndpoint": {"port": 2**32 + 80}}, "span_localEndpoint"),
         ({"parentId": ""}, "span_parentId"),
         ({"parentId": "-1"}, "span_parentId"),
         ({"kind": "client"}, "span_kind"),
@@ -113,7 +123,22 @@ def test_deep_nesting_is_refused() -> None:
         ({"name": 5}, {"name": "5"}),
         ({"timestamp": "1472470996199000"}, {"timestamp": 1_472_470_996_199_000}),
         ({"timestamp": 1.4724709961990e15}, {"timestamp": 1_472_470_996_199_000}),
-        ({"timestamp": 2**63}, {"timestamp": 2**63 - 1}),
+        ({"timestamp": 2**63}, {"timestamp": 2**63 - 1}),  # as a double it is the same
+        ({"timestamp": -1}, {"timestamp": 0}),
+        ({"timestamp": " 5 "}, {"timestamp": 5}),
+        ({"timestamp": "1e3"}, {"timestamp": 1_000}),
+        ({"duration": -(2**63)}, {"duration": 0}),
+        ({"annotations": [{"timestamp": -1, "value": ""}]}, {"annotations": [{"timestamp": -1, "value": ""}]}),
+        ({"id": "0"}, {"id": "0"}),
+        ({"parentId": "0000000000000000"}, {"parentId": "0000000000000000"}),
+        ({"localEndpoint": {"ipv4": "::1.2.3.4"}}, {"localEndpoint": {"ipv4": "1.2.3.4"}}),
+        ({"localEndpoint": {"ipv4": "2001:DB8::0:1"}}, {"localEndpoint": {"ipv6": "2001:db8::1"}}),
+        ({"localEndpoint": {"ipv6": "1:0:2:3:4:5:6:7"}}, {"localEndpoint": {"ipv6": "1::2:3:4:5:6:7"}}),
+        ({"localEndpoint": {"ipv6": "::", "port": 0}}, {"localEndpoint": {"ipv6": "::", "port": 0}}),
+        ({"localEndpoint": {"ipv6": "fe80::1%eth0"}}, {"localEndpoint": {}}),
+        ({"localEndpoint": {"ipv4": "1.2.3.4", "ipv6": "::5.6.7.8"}}, {"localEndpoint": {"ipv4": "5.6.7.8"}}),
+        ({"localEndpoint": {"ipv6": "::5.6.7.8", "ipv4": "1.2.3.4"}}, {"localEndpoint": {"ipv4": "1.2.3.4"}}),
+        ({"remoteEndpoint": {"ipv6": "::1", "ipv4": "2::2"}}, {"remoteEndpoint": {"ipv6": "2::2"}}),
         ({"duration": "5"}, {"duration": 5}),
         ({"tags": {"a": 1, "b": 1.5}}, {"tags": {"a": "1", "b": "1.5"}}),
         ({"annotations": [{"timestamp": "5", "value": 7}]}, {"annotations": [{"timestamp": 5, "value": "7"}]}),
@@ -128,7 +153,38 @@ def test_what_zipkin_reads_leniently_is_read_so(fields: dict[str, Any], expected
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [(b"a\x01b", "a\x01b"), (b"\\ud800", "?"), (b"\xff", "�"), (b"a\\u0000b", "a\x00b")]
+    ("fields", "expected"),
+    [
+        (b'"name":"a","name":"b"', {"name": "b"}),
+        (b'"name":"a","name":null', {"name": "a"}),
+        (b'"name":"a","n\\u0061me":"b"', {"name": "b"}),
+        (b'"tags":{"a":"1","b":"2"},"tags":{"b":"3"}', {"tags": {"a": "1", "b": "3"}}),
+        (b'"tags":{"a":"1"},"Tags":{"b":"3"},"TAGS":5', {"tags": {"a": "1"}}),
+        (b'"tags":{"a":"1"},"tags":null', {"tags": {"a": "1"}}),
+        (
+            b'"annotations":[{"timestamp":1,"value":"a"}],"annotations":[{"timestamp":1,"value":"b"}]',
+            {"annotations": [{"timestamp": 1, "value": "a"}, {"timestamp": 1, "value": "b"}]},
+        ),
+        (b'"localEndpoint":{"serviceName":"a"},"localEndpoint":{"port":1}', {"localEndpoint": {"port": 1}}),
+        (b'"debug":true,"debug":false', {"debug": True}),
+        (b'"Annotations":{"owner":"me"},"":1,"x":{"id":[null]}', {}),
+        (b'"tags":{"n":1.50,"m":-0,"o":12345678901234567890123}',
+         {"tags": {"n": "1.50", "m": "-0", "o": "12345678901234567890123"}}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("spaced", [False, True])
+def test_keys_count_as_in_zipkin(fields: bytes, expected: dict[str, Any], spaced: bool) -> None:
+    """Twice, null, unknown, in odd case: the last value holds, tags and annotations add up, the rest is nothing."""
+    body = b'[{"traceId":"000000000000000a","id":"000000000000000b",%b}]' % fields
+
+    assert [{**SPAN, **expected}] == json.loads(
+        b"[%b]" % check("spans", body.replace(b":", b" : ") if spaced else body).rows
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [(b"a\x01b", "a\x01b"), (b"\\ud800", "?"), (b"\xff", "�"), (b"\xed\xa0\x80", "�"), (b"a\\u0000b", "a\x00b")],
 )
 def test_odd_characters_become_storable(name: bytes, expected: str) -> None:
     """Raw control characters, lone surrogates and bad UTF-8 pass as in Zipkin, as characters that exist."""
@@ -151,3 +207,48 @@ def test_log_records_are_checked() -> None:
 def test_kind_is_told_by_the_first_byte() -> None:
     """An object is log records; anything else is taken for spans."""
     assert ["logs", "spans", "spans"] == [kind_of(b' {"logs":[]}'), kind_of(b"[]"), kind_of(b"junk")]
+
+
+HOSTILE = """
+import resource
+from clew.collector.ingest.payload import BadPayload, check
+
+objects = b"[" + b",".join([b'{"a":[]}'] * 1_800_000) + b"]"
+lists = b'[{"traceId":"a","id":"b","x":[' + b",".join([b'{"a":[]}'] * 1_400_000) + b"]}]"
+tags = b'[{"traceId":"a","id":"b","tags":{' + b",".join([b'"%d":""' % n for n in range(1_200_000)]) + b"}}]"
+
+def post(body):
+    try:
+        check("spans", body)
+    except BadPayload:
+        pass
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for body in (objects, lists, tags):
+    post(body)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+"""
+
+
+def test_memory_is_bounded_whatever_is_nested() -> None:
+    """A body of 16 MiB of the smallest objects takes a few hundred MiB at most; receivers check one at a time."""
+    output = subprocess.run([sys.executable, "-c", HOSTILE], capture_output=True, text=True, check=True).stdout
+
+    assert int(output) < 500
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"[" + b"," * 2_000_000 + b"]", "too_many"),
+        (b"[" + b'{"traceId":"a","id":"b"},' * 300_000 + b'{"traceId":"a","id":"b"}]', "too_many"),
+        (b"[" * 2_000_000, "nesting"),
+        (b'[{"traceId":"a","id":"b","timestamp":' + b"1" * 2_000_000 + b"}]", "span_timestamp"),
+    ],
+)
+def test_work_is_bounded(body: bytes, reason: str) -> None:
+    """Commas, spans, brackets and digits without end are refused by count."""
+    with pytest.raises(BadPayload) as refused:
+        check("spans", body)
+
+    assert reason == refused.value.reason

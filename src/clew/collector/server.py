@@ -26,7 +26,7 @@ from clew.collector.doors import Doors
 from clew.collector.doors.connections import Connections
 from clew.collector.ingest import GROUP_BYTES, Ingest
 from clew.collector.metrics import Metrics
-from clew.collector.receivers.http import Receiver
+from clew.collector.receivers.http import SPANS_V1_PATH, Receiver
 from clew.collector.receivers.tail import Tail
 from clew.collector.receivers.udp import UdpReceiver
 from clew.collector.store import SpanStore, StoreError
@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from clew.collector.settings import Address, Settings
 
 RETENTION_S: Final = 10.0  # between two looks at the disk
-HOT_PATHS: Final = frozenset({wire.SPANS_PATH, wire.LOGS_PATH, f"/zipkin{wire.SPANS_PATH}"})
+HOT_PATHS: Final = frozenset(
+    {wire.SPANS_PATH, wire.LOGS_PATH, f"/zipkin{wire.SPANS_PATH}", SPANS_V1_PATH, f"/zipkin{SPANS_V1_PATH}"}
+)
 
 _log = logging.getLogger("clew.collector")
 

@@ -31,7 +31,7 @@ from clew.collector.ingest.durable import Durable
 from clew.collector.ingest.feed import Feed, Subscription
 from clew.collector.ingest.inserter import Inserter
 from clew.collector.ingest.journal import Group, Journal
-from clew.collector.ingest.payload import BadPayload, Checked, check
+from clew.collector.ingest.payload import BadPayload, Checked, Format, check
 from clew.collector.ingest.record import DIGEST_BYTES, Record
 from clew.collector.store import StoreError
 
@@ -108,13 +108,13 @@ class Ingest:
 
     # --- receivers ---
 
-    def accept(self, kind: Kind, payload: bytes, source: str = "http") -> Future[None]:
+    def accept(self, kind: Kind, payload: bytes, source: str = "http", *, format: Format = "json") -> Future[None]:
         """Check a payload and keep it, once. The future is done when it may be acknowledged. Any thread.
 
         Raises :class:`~clew.collector.ingest.payload.BadPayload` and :class:`Unavailable`; the future, too, raises
         the latter.
         """
-        checked = self._check(kind, payload, source)
+        checked = self._check(kind, payload, source, format)
         digest = hashlib.sha256(payload).digest()[:DIGEST_BYTES]
         with self._changed:
             if self._journal.remembers(digest):
@@ -209,11 +209,11 @@ class Ingest:
 
     # --- the side of the receivers ---
 
-    def _check(self, kind: Kind, payload: bytes, source: str) -> Checked:
+    def _check(self, kind: Kind, payload: bytes, source: str, format: Format = "json") -> Checked:
         self.metrics.count("payloads_total", source=source)
         self.metrics.count("payload_bytes_total", len(payload), source=source)
         try:
-            return check(kind, payload)
+            return check(kind, payload, format)
         except BadPayload as bad:
             self.metrics.count("payloads_rejected_total", source=source, reason=bad.reason)
             raise

@@ -17,20 +17,27 @@ _IPV6: Final = re.compile(r"[0-9a-fA-F:]*:[0-9a-fA-F:]*")
 _GROUPS: Final = 8
 
 
+class OrderMattersError(ValueError):
+    """Both fields hold an address of one kind; Zipkin keeps the one that was written last."""
+
+
 @functools.lru_cache(maxsize=65_536)
 def canonical_addresses(ipv4: str | None, ipv6: str | None) -> tuple[str | None, str | None]:
     """Return both addresses in their right place and form; None for what is none.
 
-    Either field may hold either kind; where both hold the same kind, ``ipv6`` counts.
+    Either field may hold either kind; :class:`OrderMattersError` when both hold the same.
     """
-    found_v4: str | None = None
-    found_v6: str | None = None
-    for text in (ipv4 or "", ipv6 or ""):
-        if match := _IPV4.fullmatch(text):
-            found_v4 = match[1]
-        elif _IPV6.fullmatch(text):
-            found_v6 = _canonical_ipv6(text) or found_v6
-    return found_v4, found_v6
+    of_v4, of_v6 = parse_address(ipv4 or ""), parse_address(ipv6 or "")
+    if (of_v4[0] and of_v6[0]) or (of_v4[1] and of_v6[1]):
+        raise OrderMattersError(f"{ipv4} and {ipv6} are addresses of one kind")
+    return of_v4[0] or of_v6[0], of_v4[1] or of_v6[1]
+
+
+def parse_address(text: str) -> tuple[str | None, str | None]:
+    """Return text as an IPv4 or as an IPv6 address; one of the two is None, both where it is neither."""
+    if match := _IPV4.fullmatch(text):
+        return match[1], None
+    return None, _canonical_ipv6(text) if _IPV6.fullmatch(text) else None
 
 
 def packed_address(raw: bytes) -> tuple[str | None, str | None]:

@@ -110,9 +110,8 @@ def encode_rows(rows: Sequence[SpanRow | RecordRow]) -> bytes:
 
 
 def checked_spans(spans: list[SpanRow]) -> Checked:
-    """Return spans, of which each field was checked, as the store takes them; raises :class:`BadPayload`."""
+    """Return spans, of which each field is right, as the store takes them; raises :class:`BadPayload`."""
     refuse_too_many(len(spans), "spans")
-    tidy_addresses(spans)
     return Checked("spans", encode_rows(spans), len(spans))
 
 
@@ -127,7 +126,8 @@ def refuse_too_many(count: int, what: str) -> None:
 def tidy_addresses(spans: list[SpanRow]) -> bool:
     """Bring every address to the field and the form that Zipkin gives it; return whether any had to be changed.
 
-    Most are right and the same few again and again, so the usual cost is that of collecting them.
+    Most are right and the same few again and again, so the usual cost is that of collecting them. ``OrderMattersError``
+    where the fields alone do not tell.
     """
     ends = [end for span in spans if (end := span.local_endpoint) is not None]
     ends += [end for span in spans if (end := span.remote_endpoint) is not None]

@@ -19,6 +19,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from clew import wire
+from clew.collector.ingest.addresses import parse_address
 from clew.collector.ingest.canonical import (
     INT64,
     MAX_ANNOTATIONS,
@@ -41,6 +42,7 @@ _INT32: Final = 2**31
 _HEX: Final = re.compile(r"[0-9a-f]*")
 _DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _WHOLE: Final = re.compile(r"[+-]?[0-9]+")
+_SURROGATE: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
@@ -76,11 +78,16 @@ def read_spans(payload: bytes) -> list[SpanRow]:
 def items_of(payload: bytes) -> Iterator[Any]:
     """Yield the items of a JSON array one after another; raises :class:`BadPayload` where it is none."""
     try:
-        yield from _items(payload.decode("utf-8", "replace"))
+        yield from _items(decode(payload))
     except RecursionError as error:
         raise BadPayload("nesting", "A span is nested too deeply. Nothing was stored.") from error
     except ValueError as error:
         raise BadPayload("malformed", f"Expected a JSON array of Zipkin spans: {error}. Nothing was stored.") from error
+
+
+def decode(text: bytes) -> str:
+    """Decode UTF-8 as Zipkin does: a bad character becomes one U+FFFD, also a surrogate."""
+    return _SURROGATE.sub(b"\xef\xbf\xbd", text).decode("utf-8", "replace")
 
 
 def _items(text: str) -> Iterator[Any]:
@@ -118,17 +125,20 @@ def _span(index: int, item: Any) -> SpanRow:
             raise bad_field(index, "", "this is Zipkin's old v1 format; send it as POST /api/v1/spans")
         if key in _FIELDS and (value is not None or key in ("traceId", "id")):
             name, read = _FIELDS[key]
-            read_value = read(index, key, value)
-            if key == "tags":
-                fields.setdefault(name, {}).update(read_value)
-            elif key == "annotations":
-                fields.setdefault(name, []).extend(read_value)
-            else:
-                fields[name] = read_value
+            _merge(fields, name, read(index, key, value))
     require(index, fields, "trace_id", "id")
     _refuse_many(index, "tags", len(fields.get("tags", ())), MAX_TAGS)
     _refuse_many(index, "annotations", len(fields.get("annotations", ())), MAX_ANNOTATIONS)
     return SpanRow(**fields)
+
+
+def _merge(fields: dict[str, Any], name: str, value: Any) -> None:
+    if name == "tags":
+        fields.setdefault(name, {}).update(value)
+    elif name == "annotations":
+        fields.setdefault(name, []).extend(value)
+    elif value is not False:  # a flag that was set stays so
+        fields[name] = value
 
 
 def require(index: int, fields: dict[str, Any], *names: str) -> None:
@@ -244,7 +254,8 @@ def endpoint(index: int, field: str, value: Any) -> EndpointRow:
         if key == "serviceName":
             read.service_name = name(index, where, part)
         elif key in ("ipv4", "ipv6"):
-            setattr(read, key, name(index, where, part))
+            ipv4, ipv6 = parse_address(name(index, where, part))
+            read.ipv4, read.ipv6 = ipv4 or read.ipv4, ipv6 or read.ipv6
         elif key == "port":
             read.port = port(index, where, integer(index, where, part, _INT32))
     return read

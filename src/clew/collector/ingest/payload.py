@@ -13,12 +13,12 @@ Two ways through for JSON:
 
 from __future__ import annotations
 
-import threading
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
+from clew.collector.ingest import lenient, zipkin_proto, zipkin_v1
+from clew.collector.ingest.addresses import OrderMattersError
 from clew.collector.ingest.canonical import (
     BadPayload,
     Checked,
@@ -29,17 +29,16 @@ from clew.collector.ingest.canonical import (
     refuse_too_many,
     tidy_addresses,
 )
-from clew.collector.ingest.lenient import check_hex, read_spans
 
 if TYPE_CHECKING:
     from clew.collector.store import Kind
 
 __all__ = ["BadPayload", "Checked", "Format", "check", "check_carefully", "kind_of"]
 
-Format = Literal["json"]
-"""What the bytes of a payload are: Zipkin v2 JSON."""
+Format = Literal["json", "json_v1", "proto3"]
+"""What the bytes are: JSON (Zipkin v2 spans, or log records), Zipkin's old v1 JSON, or its protobuf."""
 
-LARGE_BYTES: Final = 1 << 20  # decoded one at a time: the objects take up to thirty times the bytes
+LARGE_BYTES: Final = 1 << 20  # counted before it is decoded: the objects take up to thirty times the bytes
 MAX_VALUES: Final = 1_500_000  # of a large payload; 16 MiB of real spans have about a million
 
 
@@ -52,7 +51,6 @@ _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _RECORDS: Final = msgspec.json.Decoder(list[RecordRow])
 _HEX_DIGITS: Final = b"0123456789abcdef"
 _ZEROS: Final = frozenset("0" * n for n in range(1, 33))
-_one_large: Final = threading.Lock()
 
 
 def kind_of(payload: bytes) -> Kind:
@@ -60,16 +58,19 @@ def kind_of(payload: bytes) -> Kind:
     return "logs" if payload.lstrip()[:1] == b"{" else "spans"
 
 
-def check(kind: Kind, payload: bytes) -> Checked:
+def check(kind: Kind, payload: bytes, format: Format = "json") -> Checked:
     """Return the payload as it can be stored. Raises :class:`BadPayload`; never keeps a part of a payload."""
-    with _one_large if len(payload) > LARGE_BYTES else nullcontext():
-        _refuse_many_values(payload)
-        return _check_spans(payload) if kind == "spans" else _check_logs(payload)
+    if format == "proto3":
+        return checked_spans(zipkin_proto.read_spans(payload))
+    _refuse_many_values(payload)
+    if format == "json_v1":
+        return checked_spans(zipkin_v1.read_spans(payload))
+    return _check_spans(payload) if kind == "spans" else _check_logs(payload)
 
 
 def check_carefully(kind: Kind, payload: bytes) -> Checked:
     """Do as :func:`check`, slowly: for rows that a journal of an older version holds as a client wrote them."""
-    return checked_spans(read_spans(payload)) if kind == "spans" else _check_logs(payload)
+    return checked_spans(lenient.read_spans(payload)) if kind == "spans" else _check_logs(payload)
 
 
 def _refuse_many_values(payload: bytes) -> None:
@@ -84,13 +85,14 @@ def _check_spans(payload: bytes) -> Checked:
     try:
         spans = _SPANS.decode(payload)
         rows = encode_rows(spans)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return checked_spans(read_spans(payload))
+        right = _ids_are_right(spans) and _nothing_dropped(payload, rows)
+        if right and tidy_addresses(spans):
+            rows = encode_rows(spans)
+    except (msgspec.DecodeError, UnicodeError, RecursionError, OrderMattersError):
+        right = False
+    if not right:
+        return checked_spans(lenient.read_spans(payload))
     refuse_too_many(len(spans), "spans")
-    if not (_ids_are_right(spans) and _nothing_dropped(payload, rows)):
-        return checked_spans(read_spans(payload))
-    if tidy_addresses(spans):
-        rows = encode_rows(spans)
     return Checked("spans", rows, len(spans))
 
 
@@ -123,6 +125,6 @@ def _check_logs(payload: bytes) -> Checked:
         raise BadPayload("malformed", f'Expected {{"logs": [...]}}: {error}. Nothing was stored.') from error
     refuse_too_many(len(records), "log records")
     for index, record in enumerate(records):
-        check_hex(index, "log record", "traceId", record.trace_id or "")
-        check_hex(index, "log record", "id", record.id or "")
+        lenient.check_hex(index, "log record", "traceId", record.trace_id or "")
+        lenient.check_hex(index, "log record", "id", record.id or "")
     return Checked("logs", rows, len(records))
