@@ -82,6 +82,8 @@ CLIENT_MODULES = {
     "clew.senders",
     "clew.wire",
 }
+if sys.version_info < (3, 12):  # whose context variables need a guard
+    CLIENT_MODULES.add("clew._guarded")
 
 MAX_CALLS = 35
 MAX_FILES = 8

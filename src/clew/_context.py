@@ -8,11 +8,10 @@ Two kinds of node can be active: a ``Span`` (``_span.py``), or a ``RemoteSpan``,
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Callable
-from contextvars import Context, ContextVar, copy_context
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 try:
@@ -86,11 +85,13 @@ def _ignore(span: Span) -> None:
 class Node:
     """A span as its children see it: a ``Span`` of this process, or a ``RemoteSpan``."""
 
-    __slots__ = ("parent_id", "span_id", "trace")
+    __slots__ = ("parent_id", "previous", "span_id", "token", "trace")
 
     trace: Trace
     span_id: str
     parent_id: str | None
+    previous: Node | None  # what is active again when this span ends
+    token: object  # of the variable, while the span is active; None when it has ended; or ENDED_ELSEWHERE
 
     @property
     def trace_id(self) -> str:
@@ -112,29 +113,32 @@ class RemoteSpan(Node):
         self.trace = trace
         self.span_id = span_id
         self.parent_id = parent_id
+        self.previous = None
+        self.token = None
 
+
+# The mark of a span that ended in another context than the one it was started in, which could not be told. Whoever
+# still finds it active passes over it.
+ENDED_ELSEWHERE: Final = object()
 
 current: ContextVar[Node | None] = ContextVar("clew", default=None)
+if sys.version_info < (3, 12) and sys.implementation.name == "cpython":
+    from clew import _guarded
+
+    current = _guarded.GuardedVar(current, Node)  # type: ignore[assignment]
 
 
-if sys.version_info < (3, 12):
-    # Before 3.12 the garbage collector may run in the middle of ContextVar.set(), which copies a mapping that it holds
-    # no reference to. A finalizer that ends a span - of a generator that nobody ran to its end - sets the variable as
-    # well and frees that mapping: a crash, or a context that lost its variables (3.10.13 and 3.11.7 do it). So each
-    # collection begins with one more reference, which lasts until the next.
-    _held: Context | None = None
-
-    def _hold_context(phase: str, info: dict[str, int]) -> None:
-        global _held
-        if phase == "start":
-            _held = copy_context()
-
-    gc.callbacks.append(_hold_context)
+def active() -> Node | None:
+    """Return the span that the running code is in: the innermost one that did not end in some other context."""
+    node = current.get()
+    while node is not None and node.token is ENDED_ELSEWHERE:
+        node = node.previous
+    return node
 
 
 def get_trace_context() -> TraceContext | None:
     """Return the ids of the active span, or None outside a trace. Safe in any thread or task; about 0.2 us."""
-    node = current.get()
+    node = active()
     if node is None:
         return None
     return TraceContext(node.trace.trace_id, node.span_id, node.parent_id, node.trace.sampled)

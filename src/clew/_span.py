@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, TypeVar
 
 from clew import _context
-from clew._context import Node, Trace, current
+from clew._context import ENDED_ELSEWHERE, Node, Trace, current
 from clew.wire import MAX_ANNOTATIONS, MAX_STACK_CHARS, MAX_TAG_VALUE_CHARS, cut, cut_head
 
 Self = TypeVar("Self", bound="Span")  # typing.Self came with 3.11
@@ -37,14 +37,13 @@ class Span(Node):
     no ``__init__``, which would cost a twelfth of a span: ``make_span`` and ``start_span`` fill the slots.
     """
 
-    __slots__ = ("annotations", "duration_ns", "kind", "name", "previous", "remote", "start_ns", "tags")
+    __slots__ = ("annotations", "duration_ns", "kind", "name", "remote", "start_ns", "tags")
 
     name: str
     kind: str | None
     tags: dict[str, str]
     annotations: list[tuple[int, str]] | None
     remote: Endpoint | None
-    previous: Node | None  # what is active again when this span ends
     duration_ns: int
     start_ns: int
 
@@ -88,11 +87,17 @@ class Span(Node):
             self.set_error(error)
         elapsed_ns = _context.ticks_ns() - self.start_ns
         self.duration_ns = elapsed_ns if elapsed_ns > 0 else 0  # negative means unfinished; a test's clock may go back
-        if current.get() is self:
-            current.set(self.previous)
-        else:
+        if current.get() is not self:
             self._leave_out_of_order()
-        self.previous = None  # a chain of finished spans must not keep all its ancestors in memory
+        elif self.token is None:
+            current.set(self.previous)
+            self.previous = None
+        else:
+            try:
+                current.reset(self.token)  # type: ignore[arg-type]
+                self.previous = self.token = None  # finished spans must not keep their ancestors and contexts in memory
+            except ValueError:  # started in another context: this task or thread has inherited it, in a copy
+                self.token = ENDED_ELSEWHERE
         self.trace.report(self)
 
     def __enter__(self: Self) -> Self:
@@ -102,21 +107,27 @@ class Span(Node):
         """Take this span out of the chain of active ones, if it is in this task's chain at all.
 
         It is not where it was finished by another task or thread, whose context must stay as it is. Where it is, the
-        spans above it stay active (a generator suspended inside a span is such a case), except above a span that
-        begins a request here: what was left open inside a request must not leak into the next.
+        unfinished spans above it stay active (a generator suspended inside a span is such a case), except above a span
+        that begins a request here: what was left open inside a request must not leak into the next.
+
+        Whoever else has it as the active one will pass over it. Not so a request's own span, which has no token: its
+        integration sees to what is active, and what goes on after the response is in the finished span until then.
         """
-        above = current.get()
-        while above is not None:
-            if not isinstance(above, Span):
-                return
-            below = above.previous
-            if below is self:
-                if self.kind == "SERVER" or self.kind == "CONSUMER":
-                    current.set(self.previous)
-                else:
-                    above.previous = self.previous
-                return
-            above = below
+        above: Node | None = None
+        node = current.get()
+        while node is not None and node is not self:
+            if node.token is not ENDED_ELSEWHERE:
+                above = node
+            node = node.previous
+        if node is not None:
+            if above is None or self.kind == "SERVER" or self.kind == "CONSUMER":
+                current.set(self.previous)
+            else:
+                above.previous = self.previous
+        if self.token is None:
+            self.previous = None
+        else:
+            self.token = ENDED_ELSEWHERE
 
     def __repr__(self) -> str:
         return f"<Span {self.name!r} {self.trace.trace_id}:{self.span_id}>"
@@ -136,6 +147,7 @@ def make_span(
     span.annotations = None
     span.remote = None
     span.previous = None
+    span.token = None
     span.duration_ns = UNFINISHED
     span.start_ns = _context.ticks_ns()
     return span

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clew import _context, _exits, _options, _propagation
 from clew._context import (
+    ENDED_ELSEWHERE,
     Node,
     RemoteSpan,
     Trace,
     TraceContext,
+    active,
     current,
     new_span_id,
     new_trace_id,
@@ -172,6 +174,8 @@ def start_span(name: str, kind: str | None = None, tags: Mapping[str, object] | 
     new one begins. Never raises; costs about two microseconds. The span belongs to the task or thread that starts it.
     """
     previous = current.get()
+    if previous is not None and previous.token is ENDED_ELSEWHERE:
+        previous = active()
     if kind is not None and (type(kind) is not str or kind not in KINDS):
         kind = _known_kind(kind)
     own: dict[str, str] = _own_tags(tags) if tags else {}
@@ -191,9 +195,10 @@ def start_span(name: str, kind: str | None = None, tags: Mapping[str, object] | 
         span.annotations = None
         span.remote = None
         span.previous = previous
+        span.token = None
         span.duration_ns = UNFINISHED
         span.start_ns = _context.ticks_ns()
-    current.set(span)
+    span.token = current.set(span)
     return span
 
 
@@ -205,12 +210,10 @@ def _bound_unfinished(previous: Node, bits: int) -> int:
     """
     node = previous
     for _ in range(_MAX_UNFINISHED):
-        above = node.previous if isinstance(node, Span) else None
-        if above is None:
+        if node.previous is None:
             return bits or 1
-        node = above
-    if isinstance(node, Span):
-        node.previous = None
+        node = node.previous
+    node.previous = node.token = None
     return bits or 1
 
 
@@ -228,7 +231,7 @@ def start_entry_span(
         span = _start_first(name, kind, own, _tracer.new_trace(), None)
     else:
         span = _start_first(name, kind, own, _tracer.join_trace(remote), remote.span_id)
-    span.previous = current.get()
+    span.previous = active()
     current.set(span)
     return span
 
@@ -243,8 +246,8 @@ def _start_first(name: str, kind: str | None, tags: dict[str, str], trace: Trace
 def finish_span(span: Span | None = None) -> None:
     """End a span, or without one the active span. Never raises; finishing twice, or nothing, does nothing."""
     if span is None:
-        active = current.get()
-        span = active if isinstance(active, Span) else None
+        node = active()
+        span = node if isinstance(node, Span) else None
     if span is not None:
         span.finish()
 
@@ -299,7 +302,7 @@ def set_trace_context(
     known = parse_trace_id(trace_id)
     trace = _tracer.join_trace(_propagation.Remote(known, sampled=sampled))
     node = RemoteSpan(trace, parse_span_id(span_id) or new_span_id(), parse_span_id(parent_id) if known else None)
-    token = ContextToken(node, current.get())
+    token = ContextToken(node, active())
     current.set(node)
     return token
 

@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from clew import _tracer
-from clew._context import current, parse_span_id, parse_trace_id
+from clew._context import ENDED_ELSEWHERE, active, current, parse_span_id, parse_trace_id
 from clew._patch import patch, unpatch
 from clew._span import failed_span
 from clew.wire import MAX_MESSAGE_CHARS, LogLine, cut, cut_head
@@ -37,6 +37,8 @@ def stamp(record: logging.LogRecord) -> None:
     attributes = record.__dict__
     if "trace_id" not in attributes:
         node = current.get()
+        if node is not None and node.token is ENDED_ELSEWHERE:
+            node = active()
         if node is None and record.exc_info:
             node = failed_span(record.exc_info[1])  # servers report what left the application after the request's end
         if node is None:
@@ -232,7 +234,7 @@ def is_unformatted(handler: logging.Handler) -> bool:
 
 def structlog_processor(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Add the trace fields to a structlog event: put it into ``structlog.configure(processors=[...])``."""
-    node = current.get()
+    node = active()
     if node is not None:
         event.setdefault("trace_id", node.trace.trace_id)
         event.setdefault("span_id", node.span_id)
@@ -247,7 +249,7 @@ def loguru_patcher(record: MutableMapping[str, Any]) -> None:
 
     They are in ``extra``: ``{extra[trace_id]}`` in a format, ``-`` outside a trace.
     """
-    node = current.get()
+    node = active()
     extra = record["extra"]
     extra.setdefault("trace_id", NONE if node is None else node.trace.trace_id)
     extra.setdefault("span_id", NONE if node is None else node.span_id)

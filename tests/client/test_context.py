@@ -177,7 +177,91 @@ def test_span_finished_in_another_thread(sender: RecordingSender):
     assert {"here", "there"} == {span["name"] for span in sender.spans}
 
 
+def test_child_finished_in_another_thread_is_passed_over(sender: RecordingSender):
+    """Here the span around it is active again; and when that one ends, none is."""
+    with clew.start_span("around") as around:
+        child = clew.start_span("child")
+        in_thread(child.finish)
+        assert around.span_id == active_id()
+        with clew.start_span("next"):
+            pass
+        assert around.span_id == active_id()
+    assert active_id() is None
+    clew.flush()
+    assert around.span_id == sender.span("next")["parentId"]
+
+
+def test_span_finished_in_a_copy_of_the_context_is_passed_over(sender: RecordingSender):
+    """The copy had it as its active one, too; neither place goes on in it."""
+    alone = clew.start_span("alone")
+    contextvars.copy_context().run(alone.finish)
+    assert active_id() is None
+    with clew.start_span("around") as around:
+        child = clew.start_span("child")
+        copy = contextvars.copy_context()
+        copy.run(child.finish)
+        assert (around.span_id, around.span_id) == (active_id(), copy.run(active_id))
+        clew.finish_span()
+        assert active_id() is None
+
+
+def test_several_spans_finished_elsewhere_are_passed_over(sender: RecordingSender):
+    """Also where the enclosing span itself ends elsewhere, and above it something is open."""
+    root = clew.start_span("root")
+    around = clew.start_span("around")
+    child = clew.start_span("child")
+    in_thread(around.finish)
+    assert child.span_id == active_id()
+    in_thread(child.finish)
+    assert root.span_id == active_id()
+    in_thread(root.finish)
+    assert active_id() is None
+
+
+def test_context_that_was_copied_inside_a_span_goes_on_in_it(sender: RecordingSender):
+    """What was begun inside a span, and runs after its end, still belongs to it."""
+    with clew.start_span("job") as job:
+        later = contextvars.copy_context()
+    assert (active_id(), job.span_id) == (None, later.run(active_id))
+
+
+def test_memory_after_the_span_is_finished_elsewhere(sender: RecordingSender):
+    """A queued span holds on to no context, and so to nothing of the application."""
+    import weakref
+
+    class Payload:
+        pass
+
+    own: contextvars.ContextVar[Payload] = contextvars.ContextVar("own")
+
+    def request() -> tuple[clew.Span, weakref.ref[Payload]]:
+        payload = Payload()
+        own.set(payload)
+        span = clew.start_span("span")
+        contextvars.copy_context().run(span.finish)
+        return span, weakref.ref(payload)
+
+    span, payload = contextvars.Context().run(request)
+    gc.collect()
+    assert (True, None) == (span.duration_ns >= 0, payload())
+
+
 # Generators
+
+
+def test_plain_generator_closed_in_another_thread(sender: RecordingSender):
+    """Its span, which is active where the generator was begun, is passed over there."""
+
+    def steps() -> Iterator[int]:
+        with clew.start_span("steps"):
+            yield 1
+
+    with clew.start_span("root") as root:
+        generator = steps()
+        next(generator)
+        in_thread(generator.close)
+        assert root.span_id == active_id()
+    assert active_id() is None
 
 
 def test_plain_generator_suspended_inside_a_span(sender: RecordingSender):

@@ -149,7 +149,7 @@ async def test_background_task_outlives_its_request(sender: RecordingSender):
 
 
 async def test_span_finished_in_another_task(sender: RecordingSender):
-    """Neither task's context changes but the finisher's own copy of the span."""
+    """Whether that task has a span of its own or only inherited this one: here the span around it is active again."""
     with clew.start_span("root") as root:
         span = clew.start_span("handed over")
 
@@ -157,9 +157,18 @@ async def test_span_finished_in_another_task(sender: RecordingSender):
             with clew.start_span("finisher") as own:
                 span.finish()
                 assert own.span_id == active_id()
+            assert root.span_id == active_id()
 
         await asyncio.create_task(finisher())
-        assert span.span_id == active_id()
+        assert root.span_id == active_id()
+        inherited = clew.start_span("inherited")
+
+        async def end() -> None:
+            inherited.finish()
+
+        await asyncio.create_task(end())
+        assert root.span_id == active_id()
+    assert active_id() is None
     clew.flush()
     assert {root.span_id} == {sender.span(name)["parentId"] for name in ("handed over",)}
 
@@ -206,6 +215,21 @@ async def test_plain_async_generator_closed_in_another_task(sender: RecordingSen
     assert active_id() is None
     clew.flush()
     assert {"plain", "GET /"} == {span["name"] for span in sender.spans}
+
+
+async def test_plain_async_generator_closed_by_another_task(sender: RecordingSender):
+    """The task inherited the generator's span; where the generator was begun the span around it is active again."""
+
+    async def stream() -> AsyncIterator[int]:
+        with clew.start_span("plain"):
+            yield 1
+
+    with clew.start_span("root") as root:
+        generator = stream()
+        await generator.__anext__()
+        await asyncio.create_task(generator.aclose())
+        assert root.span_id == active_id()
+    assert active_id() is None
 
 
 async def test_span_of_an_abandoned_async_generator_is_reported(sender: RecordingSender):
