@@ -13,7 +13,7 @@ from clew.collector import ingest as ingest_module
 from clew.collector.ingest import Ingest, Unavailable
 from clew.collector.ingest.feed import BACKLOG
 from clew.collector.ingest.journal import Journal
-from clew.collector.ingest.payload import BadPayload
+from clew.collector.ingest.payload import BadPayload, check
 from clew.collector.ingest.record import Record
 from clew.collector.metrics import Metrics
 from collector.collector_process import wait_until
@@ -305,7 +305,7 @@ def test_both_kinds_and_an_offset_are_kept_in_one_step(
     """What a tailed file holds mixed: after a restart both are there once, and the offset with them."""
     logs = b'{"logs":[{"timestamp":1,"service":"a","message":"m"}]}'
     ingest = open_ingest()
-    ingest.offer_all([("spans", _spans(1)), ("logs", logs)], "tail", {"file": 7}).result(TIMEOUT_S)
+    ingest.keep([check("spans", _spans(1)), check("logs", logs)], "tail", {"file": 7}).result(TIMEOUT_S)
     ingest.close()
     again = open_ingest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -82,11 +83,85 @@ def test_half_a_line_waits_for_its_end(reader: Reader) -> None:
 
 def test_bad_lines_are_counted_and_skipped(reader: Reader) -> None:
     """Their neighbours are stored."""
-    bad = ["junk\n", '{"traceId":"X","id":"b"}\n', '{"logs":3}\n', "[1]\n", "]\n", '{"traceId":"7","id":"8"}]\n']
+    bad = [
+        '[{"traceId":"9","id":"b"}X\n', '[{"traceId":"9","id":"b"}\n', '{"traceId":"9",\n', '"id":"b"}\n',
+        '{"traceId":"9","id":"b"},{"traceId":"9","id":"c"}\n', "[],[]\n", '{"logs":[],"logs":\n',
+        "junk\n", '{"traceId":"X","id":"b"}\n', '{"logs":3}\n', "[1]\n", "]\n", '{"traceId":"7","id":"8"}]\n',
+    ]  # fmt: skip
     (reader.folder / "a.jsonl").write_text(_line(1) + "".join(bad) + _line(2))
     reader.wait_for(1, 2)
 
     assert len(bad) == reader.metrics.value("tail_lines_skipped_total")
+
+
+def test_halves_of_lines_never_make_a_span(reader: Reader) -> None:
+    """Two that would fit together, with whatever between them, are two bad lines."""
+    whole = '{"traceId":"9","id":"b","tags":{"a":"b"}}'
+    halves = [f"{whole[:at]}\n{whole[at:]}\n" for at in range(1, len(whole))]
+    (reader.folder / "a.jsonl").write_text(_line(1) + "".join(halves) + _line(2))
+    reader.wait_for(1, 2)
+
+    assert 2 * len(halves) == reader.metrics.value("tail_lines_skipped_total")
+
+
+def test_many_lines_of_log_records_are_kept_in_one_step(reader: Reader, store: ClickHouseStore) -> None:
+    """With the spans between them: a payload of each kind, not one a line."""
+    lines = [LOGS + _line(number) + LOGS.replace('{"logs"', ' { "logs" ') for number in range(1, 1_001)]
+    (reader.folder / "a.jsonl").write_text("".join(lines))
+    reader.wait_for(*range(1, 1_001))
+
+    wait_until(lambda: store._writer.query("SELECT count() FROM logs").result_rows == [(2_000,)])
+    assert reader.metrics.value("payloads_total", source="tail") <= 4
+
+
+def test_file_that_cannot_be_read_harms_no_other(reader: Reader, caplog: pytest.LogCaptureFixture) -> None:
+    """One that fails at each read, a directory, a pipe, a link to nothing: said once, and the others go on."""
+    (reader.folder / "a.jsonl").symlink_to("/proc/self/mem")
+    (reader.folder / "b.jsonl").mkdir()
+    os.mkfifo(reader.folder / "c.jsonl")
+    (reader.folder / "d.jsonl").symlink_to("nowhere")
+    (reader.folder / "e.jsonl").write_text(_line(1))
+    reader.wait_for(1)
+    with (reader.folder / "e.jsonl").open("a") as file:
+        file.write(_line(2))
+    reader.wait_for(1, 2)
+
+    assert 1 == reader.metrics.value("tail_errors_total")
+    assert ["a.jsonl"] == [os.path.basename(str(record.args[0])) for record in caplog.records if record.args]
+
+
+@pytest.mark.parametrize("mark", ["null", '"x"', '{"offset":"5"}', '{"offset":-1,"head":""}', "[]", '{"offset":1e9}'])
+def test_odd_marks_end_nothing(reader: Reader, mark: str) -> None:
+    """Where it is not known how far a file was read, it is read from its start; so are all others."""
+    reader.stop()
+    path = reader.folder / "a.jsonl"
+    path.write_text(_line(1))
+    about = path.stat()
+    (reader.folder / "journal" / "offsets.json").write_text(f'{{"{about.st_dev}-{about.st_ino}": {mark}}}')
+    (reader.folder / "b.jsonl").write_text(_line(2))
+    reader.start()
+    reader.wait_for(1, 2)
+
+
+def test_end_does_not_wait_for_what_is_still_to_be_read(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is read at the next start, and nothing twice."""
+    monkeypatch.setattr(tail_module, "CHUNK_BYTES", 2_000)
+    (reader.folder / "a.jsonl").write_text("".join(map(_line, range(1, 5_001))))
+    wait_until(lambda: reader.metrics.value("spans_stored_total") > 0)
+    reader.stop()
+    assert reader.metrics.value("spans_stored_total") < 5_000
+    monkeypatch.undo()
+    reader.start()
+    reader.wait_for(*range(1, 5_001))
+
+
+def test_unfinished_line_of_a_file_that_is_gone_is_counted(reader: Reader) -> None:
+    """Nobody will write its end."""
+    path = reader.folder / "a.jsonl"
+    path.write_text(_line(1) + '{"traceId":')
+    reader.wait_for(1)
+    path.unlink()
+    wait_until(lambda: reader.metrics.value("tail_lines_skipped_total", reason="unfinished") == 1)
 
 
 def test_rotation_by_renaming_loses_nothing(reader: Reader) -> None:

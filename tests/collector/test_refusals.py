@@ -9,6 +9,7 @@ import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from clew.collector.ingest import Ingest, inserter
+from clew.collector.ingest.payload import check
 from clew.collector.metrics import Metrics
 from clew.collector.store.clickhouse import _translated
 from collector.collector_process import wait_until
@@ -138,7 +139,7 @@ def test_mixed_group_stores_one_kind_when_the_other_is_refused(
     """Spans are stored once, though log records of the same group and record are at fault."""
     faulty.poison = b"poison"
     logs = b'{"logs":[{"timestamp":1,"service":"a","message":"poison"}]}'
-    ingest.offer_all([("spans", _body(1, count=2)), ("logs", logs)], "tail").result(TIMEOUT_S)
+    ingest.keep([check("spans", _body(1, count=2)), check("logs", logs)], "tail", {}).result(TIMEOUT_S)
     ingest.accept("spans", _body(2)).result(TIMEOUT_S)
     wait_until(lambda: not list(ingest._journal._directory.glob("*.group")))
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,35 @@ def test_files_are_followed_over_a_kill(tmp_path: Path) -> None:
     with CollectorProcess(tmp_path / "data", *options) as collector:
         wait_until(lambda: len(collector.trace("2")) == 1)
         assert 1 == collector.counter('spans_stored_total{source="tail"}')
+
+
+def test_files_of_spans_and_log_lines_are_stored_once_over_kills(tmp_path: Path) -> None:
+    """While they are written, rotated and read, and the collector is killed again and again."""
+    paths = [tmp_path / f"{name}.jsonl" for name in "abc"]
+    options = ("--tail", str(tmp_path / "*.jsonl*"))
+    written = 0
+    for turn in range(7):
+        with CollectorProcess(tmp_path / "data", *options) as collector:
+            for number in range(written + 1, written + 61):
+                with paths[number % 3].open("a") as file:
+                    file.write((SPAN % number)[1:-1].decode() + "\n")
+                    file.write(json.dumps({"logs": [{**RECORD, "message": str(number)}]}) + "\n")
+                if number == written + 30:
+                    wait_until(lambda: collector.counter('spans_stored_total{source="tail"}') > 0)
+                    paths[turn % 3].rename(tmp_path / f"old.jsonl.{turn}")
+            written += 60
+            collector.kill()
+    with CollectorProcess(tmp_path / "data", *options) as collector:
+        wait_until(lambda: len(_messages(collector)) >= written and len(collector.trace(f"{written:x}")) == 1)
+        assert list(range(1, written + 1)) == sorted(_messages(collector))
+        assert {1} == {len(collector.trace(f"{number:x}")) for number in range(1, written + 1)}
+
+
+RECORD = {"timestamp": time.time_ns() // 1_000, "service": "s", "level": "INFO"}
+
+
+def _messages(collector: CollectorProcess) -> list[int]:
+    return [int(record["message"]) for record in json.loads(collector.get("/api/v1/logs?limit=10000")[1])]
 
 
 def test_live_tail_ends_with_the_collector(tmp_path: Path) -> None:

@@ -125,19 +125,22 @@ class Ingest:
 
     def offer(self, kind: Kind, payload: bytes, source: str, offsets: Mapping[str, Any] | None = None) -> Future[None]:
         """As :meth:`accept`, for receivers that nobody asks for an answer: not compared with earlier payloads."""
-        return self.offer_all([(kind, payload)], source, offsets)
-
-    def offer_all(
-        self, payloads: Sequence[tuple[Kind, bytes]], source: str, offsets: Mapping[str, Any] | None = None
-    ) -> Future[None]:
-        """Keep several payloads, of both kinds perhaps, in one step: all of them or none.
-
-        ``offsets`` are remembered together with them: see :meth:`offset`.
-        """
-        checked = [self._check(kind, payload, source) for kind, payload in payloads]
+        checked = self._check(kind, payload, source)
         with self._changed:
-            self._keep(checked, source, offsets=offsets or {})
+            self._keep([checked], source, offsets=offsets or {})
             return self._acknowledged(slow=False)
+
+    def keep(self, payloads: Sequence[Checked], source: str, offsets: Mapping[str, Any]) -> Future[None]:
+        """Keep payloads that were checked, of both kinds perhaps, in one step: all of them or none.
+
+        ``offsets`` are remembered together with them: see :meth:`offset`. The future is done when more may come.
+        """
+        for checked in payloads:
+            self.metrics.count("payloads_total", source=source)
+            self.metrics.count("payload_bytes_total", len(checked.rows), source=source)
+        with self._changed:
+            self._keep(payloads, source, offsets=offsets)
+            return self._acknowledged(slow=True)
 
     def offset(self, key: str) -> Any:
         """Return what was last kept in ``offsets`` under this key; None if nothing was."""

@@ -1,13 +1,16 @@
 """Spans and log records from files that grow: ``--tail GLOB``, JSON lines, as clew's ``file:`` reporter writes them.
 
-Every line is one span object, an array of spans, or ``{"logs": [...]}``. A line counts when its newline is there; a bad
-one is counted and skipped.
+Every line is one span object, an array of spans, or ``{"logs": [...]}``. A line counts when its newline is there; each
+is read by itself, and a bad one is counted and skipped: two halves never make a span.
 
-How far a file was read is stored in the same step as what was read (see ``offsets`` of :meth:`Ingest.offer`), so a
-restart, also after a kill -9, goes on at the very line. A file is known by device and inode and by its first bytes, not
-by its name: renaming (rotation) goes on with it under the new name, or to its end if the name no longer matches; a file
-that was cut to nothing and written anew (copytruncate), or a new file in the place of an old one, is read from its
-start.
+How far a file was read is kept in the same step as what was read, spans and log records together (see
+:meth:`Ingest.keep`), so a restart, also after a kill -9, goes on at the very line. A file is known by device and inode
+and by its first bytes, not by its name: renaming (rotation) goes on with it under the new name, or to its end if the
+name no longer matches; a file that was cut to nothing and written anew (copytruncate), or a new file in the place of an
+old one, is read from its start.
+
+One thread goes round all files and takes a piece of each, so that none keeps the others waiting, and a file that cannot
+be read harms no other: it is tried again a little later.
 """
 
 from __future__ import annotations
@@ -16,15 +19,18 @@ import glob
 import hashlib
 import logging
 import os
+import re
+import stat
 import threading
+import time
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from clew import wire
 from clew.collector.ingest import Ingest, Unavailable
-from clew.collector.ingest.payload import BadPayload, check
+from clew.collector.ingest.payload import BadPayload, Checked, check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from clew.collector.store import Kind
 
@@ -32,6 +38,8 @@ POLL_S: Final = 0.25
 CHUNK_BYTES: Final = 1 << 20  # read at a time, and so about the size of a payload
 MAX_LINE_BYTES: Final = 8 << 20  # a line longer than this is skipped
 HEAD_BYTES: Final = 256  # of a file, to tell it from another one with the same inode
+AGAIN_S: Final = 5.0  # until a file that could not be read is tried again
+_LOGS_LINE: Final = re.compile(rb'\s*\{\s*"logs"\s*:')
 
 _log = logging.getLogger("clew.collector")
 
@@ -43,106 +51,166 @@ class Tail:
         self._ingest = ingest
         self._globs = globs
         self._files: dict[str, _File] = {}
+        self._again: dict[str, float] = {}  # names and keys of what could not be read: when to try again
+        self._told: set[str] = set()  # names of those, said once
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="clew-tail")
         self._thread.start()
 
     def close(self) -> None:
-        """Read what is there, then stop. Idempotent."""
+        """Stop at once; what was not read yet is read at the next start. Idempotent."""
         self._closing.set()
         self._thread.join()
         for file in self._files.values():
             file.close()
 
     def _run(self) -> None:
-        while True:
-            closing = self._closing.is_set()
+        while not self._closing.is_set():
             try:
-                self._round()
+                busy = self._round()
+            except Exception:  # noqa: BLE001 - the thread must live on
+                _log.exception("tail: unexpected failure; all files are tried again")
+                busy = False
+            if not busy:
+                self._closing.wait(POLL_S)
+
+    def _round(self) -> bool:
+        """Take a piece of each file, drop those that are read and gone from the globs; return whether any had one."""
+        present = self._present()
+        busy: list[Future[None]] = []
+        for key, file in list(self._files.items()):
+            if self._closing.is_set():
+                break
+            try:
+                kept = self._take(file)
             except Unavailable as unavailable:  # nothing is lost: it is still in the file
                 _log.warning("tail: %s", unavailable)
-            if closing:
-                return
-            self._closing.wait(POLL_S)
+                return False
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one file, the others go on
+                self._fail(key, file.name, error)
+                self._drop(key)
+                continue
+            if kept:
+                busy.append(kept)
+            elif key not in present:
+                if file.has_rest():
+                    self._skip("unfinished")
+                self._drop(key)
+        self._wait(busy)
+        return bool(busy)
 
-    def _round(self) -> None:
-        """Read each file to its end; let go of those that are gone from the globs and read."""
+    def _wait(self, kept: Sequence[Future[None]]) -> None:
+        """Read no faster than is stored; the end does not wait for that."""
+        while kept and not self._closing.is_set():
+            kept = list(wait(kept, POLL_S).not_done)
+
+    def _present(self) -> set[str]:
+        """Open what is new among the names that match; return the keys of all."""
         names = {name for pattern in self._globs for name in glob.glob(pattern, recursive=True)}
-        present = {key for name in sorted(names) if (key := self._open(name))}
-        for key, file in list(self._files.items()):
-            self._read(file)
-            if key not in present:
-                file.close()
-                del self._files[key]
+        self._again = {name: at for name, at in self._again.items() if at > time.monotonic()}
+        return {key for name in sorted(names) if name not in self._again and (key := self._open(name))}
 
     def _open(self, name: str) -> str | None:
-        """Return the key of the file under this name, opened if it is new."""
+        """Return the key of the file under this name, opened if it is new; None if there is nothing to read."""
         try:
             about = os.stat(name)
             key = f"{about.st_dev}-{about.st_ino}"
-            if key not in self._files and os.path.isfile(name):
-                self._files[key] = _File(key, open(name, "rb"), self._ingest.offset(key))  # noqa: SIM115 - kept open
+            if not stat.S_ISREG(about.st_mode) or key in self._again:
+                return None
+            if key not in self._files:
+                self._files[key] = _File(key, name, self._ingest.offset(key))
+        except FileNotFoundError:
+            return None  # gone between the glob and now
         except OSError as error:
-            _log.debug("tail: %s", error)  # gone between the glob and now, or not ours to read
+            self._fail(name, name, error)
             return None
         return key
 
-    def _read(self, file: _File) -> None:
-        file.notice_truncation()
-        while (lines := file.next_lines()) is not None:
-            try:
-                self._offer(lines, file)
-            except BadPayload:
-                self._skip("unreadable")  # by the store, though it passed the check
-            file.advance()
+    def _fail(self, key: str, name: str, error: Exception) -> None:
+        self._ingest.metrics.count("tail_errors_total")
+        self._again[key] = time.monotonic() + AGAIN_S
+        if name in self._told:
+            return
+        self._told.add(name)
+        if isinstance(error, OSError):
+            _log.warning("tail: %s cannot be read (%s); it is tried again", name, error.strerror or error)
+        else:
+            _log.error("tail: unexpected failure of %s; it is tried again", name, exc_info=error)
 
-    def _offer(self, lines: list[bytes], file: _File) -> None:
-        """Have the lines kept, spans and log records and how far the file is read in one step."""
+    def _drop(self, key: str) -> None:
+        self._files.pop(key).close()
+
+    def _take(self, file: _File) -> Future[None] | None:
+        """Have the next lines kept, if there are any, and with them how far the file is read."""
+        file.notice_truncation()
+        lines = file.next_lines()
+        if lines is None:
+            return None
+        kept = self._ingest.keep(self._payloads(lines), "tail", {file.key: file.mark()})
         if file.skipped_line:
             self._skip("too_long")
-        payloads = list(self._payloads(lines))
-        self._ingest.offer_all(payloads, "tail", {file.key: file.mark()}).result()
+        file.advance()
+        self._told.discard(file.name)
+        return kept
 
-    def _payloads(self, lines: Iterable[bytes]) -> Iterator[tuple[Kind, bytes]]:
-        """Join span lines to one payload; bad ones are found by looking at each, which only then costs."""
-        spans: list[bytes] = []
-        logs: list[bytes] = []
+    def _payloads(self, lines: Iterable[bytes]) -> list[Checked]:
+        """Return the spans of the lines and their log records, each as one payload."""
+        found: dict[Kind, list[Checked]] = {"spans": [], "logs": []}
         for line in lines:
-            (logs if line.startswith(wire.LOGS_PREFIX) else spans).append(line)
-        spans = [line.strip()[1:-1] if line.startswith(b"[") else line for line in spans]
-        if spans := self._good("spans", [line for line in spans if line.strip()]):
-            yield "spans", b"[%b]" % b",".join(spans)
-        for line in logs:
-            if self._good("logs", [line]):
-                yield "logs", line
+            if checked := self._checked(line.strip()):
+                found[checked.kind].append(checked)
+        return [
+            Checked(kind, b",".join(one.rows for one in all_of), sum(one.items for one in all_of))
+            for kind, all_of in found.items()
+            if all_of
+        ]
 
-    def _good(self, kind: Kind, lines: list[bytes]) -> list[bytes]:
-        wrapped = b"[%b]" % b",".join(lines) if kind == "spans" else lines[0]
+    def _checked(self, line: bytes) -> Checked | None:
+        """Return what a line holds; None if nothing, or nothing good."""
+        is_span = line.startswith(b"{") and not _LOGS_LINE.match(line)
         try:
-            check(kind, wrapped)
+            checked = check("spans", b"[%b]" % line) if is_span else check(_kind(line), line)
         except BadPayload as bad:
-            if len(lines) > 1:
-                return [line for line in lines if self._good(kind, [line])]
             self._skip(bad.reason)
-            return []
-        return lines
+            return None
+        if is_span and checked.items != 1:  # several objects with commas between are no JSON
+            self._skip("malformed")
+            return None
+        return checked if checked.items else None
 
     def _skip(self, reason: str) -> None:
         self._ingest.metrics.count("tail_lines_skipped_total", reason=reason)
 
 
+def _kind(line: bytes) -> Kind:
+    return "logs" if line.startswith(b"{") else "spans"
+
+
 class _File:
     """One open file and how far it is read: ``offset`` is stored, what is beyond it is being read."""
 
-    def __init__(self, key: str, opened: BinaryIO, mark: Any) -> None:
+    def __init__(self, key: str, name: str, mark: Any) -> None:
         self.key = key
+        self.name = name
         self.skipped_line = False
-        self._file = opened
-        self._offset = self._end = 0
+        self._file = _opened(name)
         self._in_long_line = False
-        if mark is not None and self._head(mark["offset"]) == mark["head"]:
-            self._offset = self._end = int(mark["offset"])
-        self._known_head = self._head(self._offset)
+        try:
+            self._offset = self._end = self._known_offset(mark)
+            self._known_head = self._head(self._offset)
+        except OSError:
+            self.close()
+            raise
+
+    def _known_offset(self, mark: Any) -> int:
+        """Return where to go on: the start, if what is remembered is of another file, or no mark at all."""
+        if mark is None:
+            return 0
+        offset = mark.get("offset") if isinstance(mark, dict) else None
+        if type(offset) is not int or offset < 0:
+            _log.warning("tail: how far %s was read is not known any more; it is read from its start", self.name)
+            return 0
+        return offset if self._head(offset) == mark.get("head") else 0
 
     def mark(self) -> dict[str, Any]:
         """Return what to remember once everything up to here is stored."""
@@ -179,6 +247,10 @@ class _File:
             return []
         return [line for line in lines[1 if begins_inside else 0 :] if line.strip()]
 
+    def has_rest(self) -> bool:
+        """Say whether there is a last line without its newline."""
+        return os.fstat(self._file.fileno()).st_size > self._offset
+
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
@@ -187,3 +259,8 @@ class _File:
         """Return a digest of the first bytes, of those that are read already: they do not change in the same file."""
         size = min(offset, HEAD_BYTES)
         return hashlib.sha256(os.pread(self._file.fileno(), size, 0)).hexdigest()[:16]
+
+
+def _opened(name: str) -> BinaryIO:
+    """Open without waiting for a writer, should a pipe have taken the file's place."""
+    return os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")

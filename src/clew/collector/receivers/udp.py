@@ -7,9 +7,11 @@ with the next datagram (``SO_RXQ_OVFL``, Linux), so no loss is silent.
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import struct
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 from clew.collector.ingest import Ingest, Unavailable
@@ -19,9 +21,13 @@ if TYPE_CHECKING:
     from clew.collector.settings import Address
 
 RECEIVE_BUFFER: Final = 16 << 20  # about 0.3 s of 150,000 spans/s; the kernel caps it at net.core.rmem_max
+POLL_S: Final = 0.2  # how soon closing is noticed
+DRAIN_S: Final = 2.0  # at the end, for what the kernel holds: senders may go on meanwhile
 MAX_DATAGRAM: Final = 65_535
 SO_RXQ_OVFL: Final = 40  # Linux; not in Python's socket module
 _COUNTER_SIZE: Final = socket.CMSG_SPACE(4) if hasattr(socket, "CMSG_SPACE") else 0
+
+_log = logging.getLogger("clew.collector")
 
 
 class UdpReceiver:
@@ -48,14 +54,24 @@ class UdpReceiver:
         self._socket.close()
 
     def _run(self) -> None:
-        self._socket.settimeout(0.2)  # how soon closing is noticed
+        self._socket.settimeout(POLL_S)
         while not self._closing:
-            with contextlib.suppress(TimeoutError):
-                self._receive()
+            self._guarded_receive()
         self._socket.settimeout(0)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self._receive()
+        end = time.monotonic() + DRAIN_S
+        while time.monotonic() < end and self._guarded_receive():
+            pass
+
+    def _guarded_receive(self) -> bool:
+        """Take a datagram if there is one; the thread outlives whatever is wrong with it."""
+        try:
+            self._receive()
+        except (TimeoutError, BlockingIOError):
+            return False
+        except Exception:  # noqa: BLE001 - one datagram, or a moment's lack of memory, must not end all others
+            self._metrics.count("udp_errors_total")
+            _log.exception("udp: unexpected failure of one datagram")
+        return True
 
     def _receive(self) -> None:
         datagram, ancillary, _, _ = self._socket.recvmsg(MAX_DATAGRAM, _COUNTER_SIZE)
