@@ -109,11 +109,11 @@ def _split(url: str) -> tuple[str, Endpoint | None]:
     if "@" in authority:
         authority = authority.rpartition("@")[2]
         url = f"{scheme}://{authority}{slash}{path}"
-    return url, _endpoint(scheme, authority)
+    return url, endpoint(scheme, authority)
 
 
 @lru_cache(1_024)  # one Endpoint for all calls to a host: it is never changed
-def _endpoint(scheme: str, authority: str) -> Endpoint:
+def endpoint(scheme: str, authority: str) -> Endpoint:
     host, _, port = authority.rpartition(":")
     if not port.isdecimal() or (":" in host and not host.endswith("]")):
         host, port = authority.rstrip(":"), ""
