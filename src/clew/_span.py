@@ -6,16 +6,26 @@ It belongs to one task or thread at a time; finishing it elsewhere is allowed an
 
 from __future__ import annotations
 
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from clew import _context
 from clew._context import ENDED_ELSEWHERE, Node, Trace, current
+from clew._secrets import clean, clean_end
 from clew.wire import MAX_ANNOTATIONS, MAX_STACK_CHARS, MAX_TAG_VALUE_CHARS, cut, cut_head
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType
+
 Self = TypeVar("Self", bound="Span")  # typing.Self came with 3.11
+F = TypeVar("F", bound="Callable[..., object]")
+
+_request_code: set[CodeType] = set()  # of the functions that serve requests; see begins_request()
 
 UNFINISHED: Final = -1
 _HOW_GENERATORS_END: Final = (GeneratorExit, StopIteration, StopAsyncIteration)
+_MAX_CLEANED_CHARS: Final = 4 * MAX_STACK_CHARS  # of an exception's text: what is cleaned is a bit shorter afterwards
+_MAX_CAUSES: Final = 10  # of an exception, one behind the other
 _MAX_STACK_FRAMES: Final = 50  # enough for the way through a web framework; a recursion error has a thousand
 
 
@@ -64,13 +74,17 @@ class Span(Node):
             self.annotations.append((at, cut(to_text(value), MAX_TAG_VALUE_CHARS)))
 
     def set_error(self, error: BaseException | str) -> None:
-        """Mark the span as failed: tags ``error`` (the message), ``error.type`` and ``error.stack`` of an exception."""
+        """Mark the span as failed: tags ``error`` (the message), ``error.type`` and ``error.stack`` of an exception.
+
+        Queries and credentials of URLs, and what authorizes a request, are taken out of the text (``clew._secrets``).
+        """
+        text = cut(clean(to_text(error), _MAX_CLEANED_CHARS), MAX_TAG_VALUE_CHARS)
         if isinstance(error, BaseException):
-            self.tags["error"] = to_tag(error) or type(error).__name__
+            self.tags["error"] = text or type(error).__name__
             self.tags["error.type"] = _type_name(error)
             self.tags["error.stack"] = _stack(error)
         else:
-            self.tags["error"] = to_tag(error) or "error"
+            self.tags["error"] = text or "error"
 
     def set_remote(self, service: str | None = None, ip: str | None = None, port: int | None = None) -> None:
         """Name the other side: Zipkin's ``remoteEndpoint``, from which the service map is drawn."""
@@ -153,18 +167,30 @@ def make_span(
     return span
 
 
-def mark_failed(error: BaseException, span: Span) -> None:
-    """Note on an exception which request it left, so that whoever logs it later can tell."""
-    try:
-        error.__clew_span__ = span  # type: ignore[attr-defined]
-    except (AttributeError, TypeError):  # an exception of an extension may take no attributes
-        pass
+def begins_request(function: F) -> F:
+    """Note that frames of this function have the span of the request that they serve in their local ``span``."""
+    _request_code.add(function.__code__)
+    return function
 
 
-def failed_span(error: BaseException | None) -> Span | None:
-    """Return the request's span that an exception left, if it is marked with one."""
-    span = getattr(error, "__clew_span__", None)
-    return span if isinstance(span, Span) else None
+def failed_span(error: object) -> Span | None:
+    """Return the span of the request that an exception, or one behind it, left; the outermost and newest of several.
+
+    It is found by the exception's own traceback, which passes the frame that served the request. So nothing is put on
+    the exception, which may be pickled, frozen or of a type that takes no attributes and no weak reference.
+    """
+    for _ in range(_MAX_CAUSES):
+        if not isinstance(error, BaseException):
+            return None
+        step = error.__traceback__
+        while step is not None:
+            if step.tb_frame.f_code in _request_code:
+                span = step.tb_frame.f_locals.get("span")
+                if isinstance(span, Span):
+                    return span
+            step = step.tb_next
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def to_tag(value: object) -> str:
@@ -196,6 +222,7 @@ def _stack(error: BaseException) -> str:
 
     try:
         lines = traceback.format_exception(type(error), error, error.__traceback__, limit=-_MAX_STACK_FRAMES)
-        return cut_head("".join(lines), MAX_STACK_CHARS)  # the innermost frame and the message are at the end
+        text = clean_end("".join(lines), _MAX_CLEANED_CHARS)
+        return cut_head(text, MAX_STACK_CHARS)  # the innermost frame and the message are at the end
     except Exception as failure:  # noqa: BLE001 - the boundary to the application's own __str__ and __cause__
         return f"<no stack: {type(failure).__name__}>"

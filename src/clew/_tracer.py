@@ -296,15 +296,20 @@ def set_trace_context(
     are made canonical; an invalid trace id begins a new trace, an invalid span id gets a fresh one, as with headers.
     Give the token to ``reset_trace_context``.
     """
+    node = remote_span(trace_id, span_id, parent_id)
+    token = ContextToken(node, active())
+    current.set(node)
+    return token
+
+
+def remote_span(trace_id: str | TraceContext, span_id: str | None = None, parent_id: str | None = None) -> RemoteSpan:
+    """Return a span of which only the ids are known here; they are made canonical as in ``set_trace_context``."""
     sampled = None
     if isinstance(trace_id, TraceContext):
         trace_id, span_id, parent_id, sampled = trace_id
     known = parse_trace_id(trace_id)
     trace = _tracer.join_trace(_propagation.Remote(known, sampled=sampled))
-    node = RemoteSpan(trace, parse_span_id(span_id) or new_span_id(), parse_span_id(parent_id) if known else None)
-    token = ContextToken(node, active())
-    current.set(node)
-    return token
+    return RemoteSpan(trace, parse_span_id(span_id) or new_span_id(), parse_span_id(parent_id) if known else None)
 
 
 def reset_trace_context(token: ContextToken) -> None:

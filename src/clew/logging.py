@@ -19,11 +19,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from clew import _tracer
 from clew._context import ENDED_ELSEWHERE, active, current, parse_span_id, parse_trace_id
 from clew._patch import patch, unpatch
+from clew._secrets import clean_end
 from clew._span import failed_span
 from clew.wire import MAX_MESSAGE_CHARS, LogLine, cut, cut_head
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
+
+    from clew._span import Span
 
 DEFAULT_FORMAT: Final = "%(asctime)s [%(trace_id)s:%(span_id)s] %(levelname)s %(name)s: %(message)s"
 NONE: Final = "-"
@@ -40,7 +43,7 @@ def stamp(record: logging.LogRecord) -> None:
         if node is not None and node.token is ENDED_ELSEWHERE:
             node = active()
         if node is None and record.exc_info:
-            node = failed_span(record.exc_info[1])  # servers report what left the application after the request's end
+            node = _failed_span(record)  # servers report what left the application after the request's end
         if node is None:
             attributes["trace_id"] = attributes["span_id"] = attributes["parent_id"] = NONE
         else:
@@ -52,6 +55,13 @@ def stamp(record: logging.LogRecord) -> None:
         attributes["parent_id"] = NONE
     if "service" not in attributes:
         attributes["service"] = _tracer._tracer.service  # not by tracer(): a call is a fifth of what a stamp costs
+
+
+def _failed_span(record: logging.LogRecord) -> Span | None:
+    try:
+        return failed_span(record.exc_info[1])  # type: ignore[index]
+    except Exception:  # noqa: BLE001 - the boundary to whoever made the record: exc_info may be anything
+        return None
 
 
 class TraceFilter(logging.Filter):
@@ -211,7 +221,8 @@ def _line(record: logging.LogRecord) -> LogLine:
     attributes = record.__dict__
     exception = None
     if record.exc_info and record.exc_info[0] is not None:
-        exception = cut_head(record.exc_text or _plain.formatException(record.exc_info), MAX_MESSAGE_CHARS)
+        text = record.exc_text or _plain.formatException(record.exc_info)
+        exception = cut_head(clean_end(text, 2 * MAX_MESSAGE_CHARS), MAX_MESSAGE_CHARS)
     return LogLine(
         int(record.created * 1e6),
         parse_trace_id(attributes["trace_id"]),  # checked, for `extra` may have brought anything

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import flask
 from aiohttp import web
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse as FastAPIText
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 import clew
+from integrations.kit_common import stays_itself
 from integrations.kit_server import log, seen
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ def starlette_app() -> Starlette:
     async def late_error(request: Any) -> Any:
         return StreamingResponse(_broken_pieces())
 
+    async def copied(request: Any) -> Any:
+        return PlainTextResponse(stays_itself(request.scope.values()))
+
     return Starlette(
         routes=[
             Route("/items/{id}", item),
@@ -56,6 +60,7 @@ def starlette_app() -> Starlette:
             Route("/error", error),
             Route("/stream", stream),
             Route("/late-error", late_error),
+            Route("/copied", copied),
         ]
     )
 
@@ -83,6 +88,10 @@ def fastapi_app() -> FastAPI:
     @app.get("/late-error")
     async def late_error() -> Any:
         return StreamingResponse(_broken_pieces())
+
+    @app.get("/copied")
+    async def copied(request: Request) -> Any:
+        return FastAPIText(stays_itself(request.scope.values()))
 
     return app
 
@@ -124,6 +133,10 @@ def flask_app() -> flask.Flask:
     def late_error() -> Any:
         return flask.Response(_sync_broken_pieces())
 
+    @app.get("/copied")
+    def copied() -> Any:
+        return stays_itself(flask.request.environ.values())
+
     return app
 
 
@@ -152,7 +165,11 @@ def aiohttp_app() -> web.Application:
             await response.write(piece.encode())
         return response
 
+    async def copied(request: web.Request) -> web.Response:
+        return web.Response(text=stays_itself(request.values()))
+
     app = web.Application()
+    app.router.add_get("/copied", copied)
     app.router.add_get("/items/{id}", item)
     app.router.add_get("/unavailable", unavailable)
     app.router.add_get("/error", error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +18,7 @@ import pytest
 
 import clew
 from clew.testing import MemorySender, recorded
-from integrations.kit_common import SPAN_ID, TRACE_ID, without_times
+from integrations.kit_common import SPAN_ID, TRACE_ID, conduct, without_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +36,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.path.startswith("/cut"):
             self.close_connection = True
             self.connection.close()
+            return
+        if self.path.startswith("/broken"):
+            self.close_connection = True
+            self.send_response(200)
+            self.send_header("Content-Length", "10")
+            self.end_headers()
+            self.wfile.write(b"ok")
             return
         status = 302 if self.path.startswith("/redirect") else 404 if self.path.startswith("/missing") else 200
         self.send_response(status)
@@ -82,7 +90,7 @@ def callee() -> Iterator[Callee]:
 
 
 class ClientKit:
-    """Inherit, and supply ``install``, ``client`` and ``connect_error``."""
+    """Inherit, and supply ``names``, ``client``, ``objects`` and ``connect_error``."""
 
     names: ClassVar[tuple[str, ...]]  # what to instrument; none for a client that traces by itself
     spans_of_redirect: ClassVar[int] = 2
@@ -91,6 +99,10 @@ class ClientKit:
 
     def client(self) -> Callable[..., int]:
         """Make a client; return a function of a URL and headers that sends a GET by it and returns the status."""
+        raise NotImplementedError
+
+    def objects(self, url: str) -> list[object]:
+        """Send a GET; return what the library made of it: the response and its request, or the exception."""
         raise NotImplementedError
 
     @pytest.fixture
@@ -182,6 +194,34 @@ class ClientKit:
         with pytest.raises(Exception):  # noqa: B017, PT011 - each library has its own
             self.client()(server.url("/cut"))
         assert "error.type" in spans.spans()[0]["tags"]
+
+    def test_body_that_breaks_off_is_an_error(self, server: Callee, spans: MemorySender) -> None:
+        """A response cut in its body marks the span as failed, beside the status that came."""
+        with pytest.raises(Exception):  # noqa: B017, PT011 - each library has its own
+            self.client()(server.url("/broken"))
+        (span,) = spans.spans()
+        assert "error.type" in span["tags"]
+        assert "200" == span["tags"].get("http.status_code", "200")
+
+    @pytest.mark.parametrize("path", ["/items/7", "/missing", "/redirect", "/broken", "/cut", ""])
+    def test_objects_of_the_library_are_as_without_us(self, server: Callee, spans: MemorySender, path: str) -> None:
+        """Responses, requests and exceptions look the same, and can be copied and pickled if they could before."""
+        if not self.names:
+            pytest.skip("this client traces by itself")
+        url = server.url(path) if path else "http://127.0.0.1:1/"
+        traced = [conduct(found) for found in self.objects(url)]
+        clew.uninstrument()
+        assert [conduct(found) for found in self.objects(url)] == traced
+
+    def test_secrets_of_a_url_are_not_in_the_error(self, server: Callee, spans: MemorySender) -> None:
+        """Libraries write URLs into their messages, and exceptions into each other."""
+        for base in (f"http://ada:pass-w0rd@127.0.0.1:{server.server_port}/cut", "http://ada:pass-w0rd@127.0.0.1:1/x"):
+            with contextlib.suppress(Exception):
+                self.client()(f"{base}?token=s3cret&b=s3cret#s3cret")
+        with contextlib.suppress(Exception):
+            self.client()("nowhere://ada:pass-w0rd@h/x?token=s3cret")
+        text = json.dumps(spans.spans())
+        assert ("error" in text, False, False) == (True, "s3cret" in text, "pass-w0rd" in text), text
 
     def test_redirect(self, server: Callee, spans: MemorySender) -> None:
         """Hops are spans beside each other with headers of their own, or one for all where the library hides them."""

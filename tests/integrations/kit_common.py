@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import http.client
 import logging
+import pickle
+import re
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clew.logging import stamp
 
@@ -77,10 +80,13 @@ class LogLines(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.lines: list[tuple[str, int, str]] = []
+        self.errors: list[BaseException] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         stamp(record)
         self.lines.append((record.name, record.levelno, record.trace_id))  # type: ignore[attr-defined]
+        if record.exc_info and record.exc_info[1]:
+            self.errors.append(record.exc_info[1])
 
     def trace_ids(self, logger: str, level: int = logging.INFO) -> set[str]:
         return {trace_id for name, its_level, trace_id in list(self.lines) if name == logger and its_level >= level}
@@ -123,3 +129,34 @@ def without_times(span: dict) -> dict:  # type: ignore[type-arg]
     if "tags" in kept:
         kept["tags"] = {key: value for key, value in kept["tags"].items() if key != "error.stack"}
     return kept
+
+
+def conduct(found: object) -> dict[str, object]:
+    """How an object takes what programs do with objects of libraries: to be compared with one that is not traced."""
+    return {
+        "attributes": sorted(getattr(found, "__dict__", {})),
+        "repr": _without_addresses(repr(found)),
+        "type": type(found),
+        "copy": _outcome(lambda: copy.copy(found)),
+        "deepcopy": _outcome(lambda: copy.deepcopy(found)),
+        "pickle": _outcome(lambda: pickle.loads(pickle.dumps(found))),
+    }
+
+
+def _outcome(act: Callable[[], object]) -> object:
+    try:
+        made = act()
+    except Exception as problem:
+        return _without_addresses(f"{type(problem).__name__}: {problem}")
+    return type(made), sorted(getattr(made, "__dict__", {}))
+
+
+def _without_addresses(text: str) -> str:
+    return re.sub(r"0x[0-9a-f]+|127\.0\.0\.1:\d+|port=?,? ?\d+|<Task.*|id='?\d+", "...", text)
+
+
+def stays_itself(values: Any) -> str:
+    """Tell in one word whether what clew put among a request's values can be copied and pickled, and stays equal."""
+    own = [value for value in values if type(value).__module__.startswith("clew.")]
+    made = [copy.copy(own), copy.deepcopy(own), pickle.loads(pickle.dumps(own))]
+    return "equal" if own and made == [own] * 3 else f"not equal: {own} {made}"

@@ -10,6 +10,7 @@ yields its port. ``mode`` is one of MODES: how the app is traced. The app has th
 * ``GET /stream``: answers ``seen()`` three times, each produced while the body is sent; before the last it makes a span
   ``chunk``
 * ``GET /late-error``: sends one piece of the body, then raises ``RuntimeError("too late")``
+* ``GET /copied``: answers ``stays_itself()`` of the values of the framework's own dict of the request
 """
 
 from __future__ import annotations
@@ -25,7 +26,17 @@ from clew import _tracer
 from clew.reporter import Reporter
 from clew.senders import parse_reporter
 from clew.testing import MemorySender, recorded
-from integrations.kit_common import SPAN_ID, TRACE_ID, Connection, LogLines, fetch, log_lines, wait_until, without_times
+from integrations.kit_common import (
+    SPAN_ID,
+    TRACE_ID,
+    Connection,
+    LogLines,
+    conduct,
+    fetch,
+    log_lines,
+    wait_until,
+    without_times,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,6 +195,18 @@ class ServerKit:
         server = self.one(spans)
         assert ["chunk", "GET /stream" if self.has_routes else "GET"] == [span["name"] for span in spans.spans()]
         assert server["id"] == spans.spans()[0]["parentId"]
+
+    def test_what_the_request_carries_can_be_copied_and_pickled(self, port: int, spans: MemorySender) -> None:
+        """Programs hand scopes and environs to other threads and processes."""
+        assert "equal" == fetch(port, "/copied", *JOINED).body
+
+    def test_exception_that_left_is_as_it_was(self, port: int, spans: MemorySender, lines: LogLines) -> None:
+        """What the server reports has nothing of ours on it: it can be copied, pickled and compared."""
+        if not self.error_logger:
+            pytest.skip("this server reports to its error stream, not to a log")
+        fetch(port, "/error", *JOINED)
+        wait_until(lambda: bool(lines.errors))
+        assert conduct(RuntimeError("boom")) == conduct(lines.errors[0])
 
     def test_unsampled_is_passed_on(self, port: int, spans: MemorySender) -> None:
         """A caller's decision not to sample holds: ids are there, spans are not."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from starlette.middleware.base import BaseHTTPMiddleware
+
 import clew
 from clew.integrations.asgi import TraceMiddleware
 from integrations.apps import fastapi_app, starlette_app
@@ -49,3 +51,18 @@ class TestFastAPI(_OnUvicorn):
 
     def app(self) -> Any:
         return fastapi_app()
+
+
+class _PassOn(BaseHTTPMiddleware):
+    async def dispatch(self, request: Any, call_next: Any) -> Any:
+        return await call_next(request)
+
+
+class TestBehindBaseMiddleware(_OnUvicorn):
+    """Starlette's BaseHTTPMiddleware, twice, which ends a response that broke off as if it were whole."""
+
+    def app(self) -> Any:
+        app = starlette_app()
+        app.add_middleware(_PassOn)
+        app.add_middleware(_PassOn)
+        return app

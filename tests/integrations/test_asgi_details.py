@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +14,8 @@ from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import PlainTextResponse
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
+from starlette.staticfiles import StaticFiles
 from websockets.sync.client import connect
 
 import clew
@@ -22,6 +25,8 @@ from integrations.kit_server import JOINED, log, seen
 from integrations.servers import on_uvicorn
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from clew.testing import MemorySender
 
 
@@ -67,6 +72,53 @@ class TestRoutes:
         with on_uvicorn(TraceMiddleware(app)) as port:
             assert 200 == fetch(port, "/v1/acme/orders/7", *JOINED).status
         assert "GET /v1/{tenant}/orders/{id:int}" == server_span(clew_spans)["name"]
+
+    @pytest.mark.parametrize(
+        ("path", "name"),
+        [
+            ("/static/a.txt", "GET /static"),
+            ("/static/none", "GET /static"),
+            ("/api/u/3", "GET /api/u/{id}"),
+            ("/api/none", "GET /api"),
+            ("/v/7/o/3", "GET /v/{version}/o/{id:int}"),
+            ("/v/7/none", "GET /v/{version}"),
+            ("/v/a.b/in/x", "GET /v/{version}/in/x"),
+            ("/deep/7", "GET /deep/{id}"),
+            ("/none", "GET"),
+            ("/hosted/7", "GET /hosted/{id}"),
+            ("/copied/7", "GET /copied/{id}"),
+        ],
+    )
+    @pytest.mark.parametrize("root_path", ["", "/proxy"])
+    async def test_each_mount_is_in_the_route_once(
+        self, clew_spans: MemorySender, tmp_path: Path, path: str, name: str, root_path: str
+    ) -> None:
+        """Files, apps that know no such path, parameters, mounts in mounts, hosts, a scope that middleware copied."""
+        (tmp_path / "a.txt").write_text("a")
+
+        def copying(app: Any) -> Any:
+            async def copy(scope: Any, receive: Any, send: Any) -> None:
+                await app(dict(scope), receive, send)
+
+            return copy
+
+        app = Starlette(
+            routes=[
+                Mount("/static", StaticFiles(directory=tmp_path)),
+                Mount("/api", Router([Route("/u/{id}", answer)])),
+                Mount(
+                    "/v/{version}", Router([Route("/o/{id:int}", answer), Mount("/in", routes=[Route("/x", answer)])])
+                ),
+                Mount("/copied", copying(Router([Route("/{id}", answer)]))),
+                Host("there", Router([Route("/hosted/{id}", answer)])),
+                Mount("/", routes=[Route("/deep/{id}", answer)]),
+            ]
+        )
+        headers = [(b"host", b"there" if "hosted" in path else b"here")]
+        asgi = {"spec_version": "2.4"}
+        scope = scope_of(root_path + path, root_path=root_path, headers=headers, asgi=asgi)
+        await call(TraceMiddleware(app), scope)
+        assert name == server_span(clew_spans)["name"]
 
     def test_included_router_s_prefix_is_in_the_route(self, clew_spans: MemorySender) -> None:
         """FastAPI's ``include_router(prefix=...)`` is part of the route, a mounted FastAPI too."""
@@ -129,6 +181,53 @@ class TestMiddleware:
                 assert TRACE_ID == fetch(port, "/error", *JOINED).body.split()[0]
             wait_until(lambda: bool(lines.trace_ids("uvicorn.error", logging.ERROR)))
         assert {TRACE_ID} == lines.trace_ids("kit.app") == lines.trace_ids("uvicorn.error", logging.ERROR)
+
+    async def test_error_that_middleware_answers_is_no_failure(self, clew_spans: MemorySender) -> None:
+        """What left the route before a response was begun, and became a good one, is nobody's failure."""
+
+        async def dispatch(request: Any, call_next: Any) -> Any:
+            try:
+                return await call_next(request)
+            except ValueError:
+                return PlainTextResponse("well")
+
+        async def fail(request: Any) -> None:
+            raise ValueError("no")
+
+        app = Starlette(routes=[Route("/x", fail)])
+        app.add_middleware(BaseHTTPMiddleware, dispatch=dispatch)
+        await call(TraceMiddleware(app), scope_of("/x"))
+        tags = server_span(clew_spans)["tags"]
+        assert ("200", None) == (tags["http.status_code"], tags.get("error"))
+
+    async def test_failed_background_task_is_no_failed_request(self, clew_spans: MemorySender) -> None:
+        """The response was whole."""
+
+        def fail() -> None:
+            raise ValueError("later")
+
+        async def dispatch(request: Any, call_next: Any) -> Any:
+            return await call_next(request)
+
+        async def order(request: Any) -> PlainTextResponse:
+            return PlainTextResponse("ok", background=BackgroundTask(fail))
+
+        app = Starlette(routes=[Route("/x", order)])
+        app.add_middleware(BaseHTTPMiddleware, dispatch=dispatch)
+        with pytest.raises(ValueError, match="later"):
+            await call(TraceMiddleware(app), scope_of("/x"))
+        assert "error" not in server_span(clew_spans)["tags"]
+
+    async def test_scope_can_be_pickled_whole(self, clew_spans: MemorySender) -> None:
+        """A raw application's scope is of plain values; it comes out of another process equal."""
+        scopes: list[Any] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            scopes.append(scope)
+            await hello(scope, receive, send)
+
+        await call(TraceMiddleware(app), scope_of("/x"))
+        assert scopes[0] == pickle.loads(pickle.dumps(scopes[0])) == copy.deepcopy(scopes[0])
 
     def test_middleware_twice_is_one_span(self, clew_spans: MemorySender) -> None:
         """Around the app, added to it and added to a mounted one: the outermost makes the span."""

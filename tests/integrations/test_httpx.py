@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -20,6 +22,14 @@ if TYPE_CHECKING:
     from integrations.kit_client import Callee
 
 
+def _parts(get: Callable[[], httpx.Response]) -> list[object]:
+    try:
+        response = get()
+    except httpx.HTTPError as error:
+        return [error, error.request]
+    return [response, response.request, *response.history]
+
+
 class _Sync(ClientKit):
     connect_error = "httpx.ConnectError"
     type: Any = httpx.Client
@@ -30,6 +40,10 @@ class _Sync(ClientKit):
                 return int(client.get(url, headers=headers).status_code)
 
         return get
+
+    def objects(self, url: str) -> list[object]:
+        with self.type(follow_redirects=True, trust_env=False) as client:
+            return _parts(lambda: client.get(url))
 
 
 class TestClient(_Sync):
@@ -58,6 +72,13 @@ class _Async(ClientKit):
                 return int((await client.get(url, headers=headers)).status_code)
 
         return lambda *args: asyncio.run(get(*args))
+
+    def objects(self, url: str) -> list[object]:
+        async def get() -> httpx.Response:
+            async with self.type(follow_redirects=True, trust_env=False) as client:
+                return await client.get(url)
+
+        return _parts(lambda: asyncio.run(get()))
 
 
 class TestAsyncClient(_Async):
@@ -89,6 +110,49 @@ class TestStreams:
             assert [b"2"] == list(body)
         assert ["GET", "work"] == [span["name"] for span in clew_spans.spans()]
         assert {"serviceName": "there", "port": 80} == clew_spans.spans()[0]["remoteEndpoint"]
+
+    @pytest.mark.parametrize("type", [TraceClient, AsyncTraceClient])
+    async def test_stream_that_nobody_closes_is_reported(self, clew_spans: MemorySender, type: Any) -> None:
+        """When the response is dropped; the span says so. Nothing comes back to life."""
+
+        class Body(httpx.SyncByteStream, httpx.AsyncByteStream):
+            def __iter__(self) -> Iterator[bytes]:
+                yield b"1"
+
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                yield b"1"
+
+        client = type(transport=httpx.MockTransport(lambda request: httpx.Response(200, stream=Body())))
+        with clew.start_span("work") as work:
+            sent = client.send(client.build_request("GET", "http://there/x"), stream=True)
+            response = await sent if type is AsyncTraceClient else sent
+            gone = weakref.ref(response)
+            del sent, response
+            gc.collect()
+            assert gone() is None
+            assert work.span_id == clew.get_trace_context().span_id  # type: ignore[union-attr]
+        span = clew_spans.spans()[0]
+        assert ("200", "true") == (span["tags"]["http.status_code"], span["tags"]["clew.unclosed"])
+
+    async def test_cancelled_reader_is_an_error(self, clew_spans: MemorySender) -> None:
+        """Whoever gives up in the middle of a body has not got it."""
+        reading = asyncio.Event()
+
+        class Body(httpx.AsyncByteStream):
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                yield b"1"
+                reading.set()
+                await asyncio.Event().wait()
+
+        async with AsyncTraceClient(
+            transport=httpx.MockTransport(lambda request: httpx.Response(200, stream=Body()))
+        ) as client:
+            task = asyncio.create_task(client.get("http://there/x"))
+            await reading.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert "CancelledError" in clew_spans.spans()[0]["tags"]["error.type"]
 
     async def test_error_in_a_stream_is_on_the_span(self, clew_spans: MemorySender) -> None:
         """A body that breaks off marks the span as failed."""

@@ -13,7 +13,7 @@ import pytest
 
 import clew
 from clew.integrations.wsgi import TraceMiddleware
-from integrations.kit_common import TRACE_ID
+from integrations.kit_common import TRACE_ID, stays_itself
 from integrations.kit_server import ServerKit, log, seen
 from integrations.servers import on_werkzeug
 
@@ -27,12 +27,14 @@ def kit_app(environ: Any, start_response: Any) -> Any:
     path = environ["PATH_INFO"]
     if path == "/error":
         raise RuntimeError("boom")
-    status = "200 OK" if path.startswith(("/items/", "/stream", "/late-error")) else "404 Not Found"
+    status = "200 OK" if path.startswith(("/items/", "/stream", "/late-error", "/copied")) else "404 Not Found"
     start_response("503 Later" if path == "/unavailable" else status, [("Content-Type", "text/plain")])
     if path == "/stream":
         return stream()
     if path == "/late-error":
         return late_error()
+    if path == "/copied":
+        return [stays_itself(environ.values()).encode()]
     log.info("item")
     return [seen().encode()]
 
@@ -153,6 +155,38 @@ def test_body_closed_early_ends_the_span(clew_spans: MemorySender) -> None:
     next(iter(body))
     body.close()
     assert [clew_spans.spans()[0]["traceId"]] == closed
+
+
+def test_body_whose_close_fails_is_a_failed_request(clew_spans: MemorySender) -> None:
+    """The server gets the exception, and the span has it."""
+
+    class Body:
+        def __iter__(self) -> Any:
+            return iter([b"1"])
+
+        def close(self) -> None:
+            raise OSError("disk gone")
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return Body()
+
+    _, body = call(app)
+    next(iter(body))
+    with pytest.raises(OSError, match="disk gone"):
+        body.close()
+    assert "disk gone" == clew_spans.spans()[0]["tags"]["error"]
+
+
+def test_handshake_of_a_websocket_is_named_so(clew_spans: MemorySender) -> None:
+    """As on every other server, whatever library answers it."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("403 Forbidden", [])
+        return []
+
+    call(app, HTTP_UPGRADE="WebSocket")
+    assert "WS" == clew_spans.spans()[0]["name"]
 
 
 def test_write_and_exc_info_pass(clew_spans: MemorySender) -> None:

@@ -3,8 +3,8 @@
 A server writes its access log, and its report of an exception that no framework caught, after or beside the
 application: gunicorn and hypercorn when the response is done, werkzeug's between two steps of the body, uvicorn in
 whichever task sends. The request's span is found on the request itself (``scope``, ``environ``) and made active while
-the line is written; the 500 that uvicorn answers itself gets its header here. Installed by ``clew.instrument()`` and by
-every middleware of this package; makes no span.
+the line is written; the 500 that uvicorn or werkzeug answers itself, and its debugger's page, get their header here.
+Installed by ``clew.instrument()`` and by every middleware of this package; makes no span.
 
 gunicorn's own ASGI worker (``-k asgi``) does not say for which request it writes: its access lines carry no id.
 
@@ -13,15 +13,20 @@ Tested with uvicorn 0.54 (h11, httptools), gunicorn 27.0 (sync, gthread), werkze
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from clew._context import current
 from clew._patch import patch, unpatch
 from clew.integrations import _imports
-from clew.integrations._http import SPAN, add_trace_id
+from clew.integrations._http import TRACE_HEADER, TRACE_HEADER_LOWER, add_trace_id, carried_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from clew._context import Node
+
+
+_TRACE_HEADER_START: Final = f"{TRACE_HEADER_LOWER}:".encode()
 
 
 def install() -> None:
@@ -54,18 +59,18 @@ def _follow_uvicorn(module: Any) -> None:
 
 def _uvicorn_send(original: Any) -> Any:
     def send(self: Any, message: Any) -> Any:
-        span = self.scope.get(SPAN)
+        span = _span_of(self.scope)
         if span is None or message["type"] != "http.response.start":
             return original(self, message)
         message = {**message, "headers": add_trace_id(message.get("headers") or (), span)}
-        return _call_in_trace(self.scope, original, self, message)
+        return _call_in_trace(span, original, self, message)
 
     return send
 
 
-async def _call_in_trace(scope: Any, call: Any, *args: Any) -> None:
+async def _call_in_trace(span: Node, call: Any, *args: Any) -> None:
     previous = current.get()
-    current.set(scope[SPAN])
+    current.set(span)
     try:
         await call(*args)
     finally:
@@ -80,8 +85,7 @@ def _uvicorn_run_asgi(original: Any) -> Any:
             try:
                 return await app(scope, receive, send)
             except BaseException:
-                if scope.get(SPAN) is not None:
-                    current.set(scope[SPAN])
+                current.set(_span_of(scope) or current.get())
                 raise
 
         await original(self, keep_trace)
@@ -107,6 +111,23 @@ def _access_of_environ(original: Any) -> Any:
 
 def _follow_werkzeug(module: Any) -> None:
     _follow(module.WSGIRequestHandler, "log", _werkzeug_log)
+    _follow(module.WSGIRequestHandler, "end_headers", _werkzeug_end_headers)
+
+
+def _werkzeug_end_headers(original: Any) -> Any:
+    """Put the trace id on answers that are not the application's: the server's own 500, the debugger's page."""
+
+    def end_headers(self: Any) -> None:
+        span = _span_of(getattr(self, "environ", None))
+        if span is not None and not any(_is_trace_header(line) for line in getattr(self, "_headers_buffer", ())):
+            self.send_header(TRACE_HEADER, span.trace_id)
+        original(self)
+
+    return end_headers
+
+
+def _is_trace_header(line: bytes) -> bool:
+    return line[: len(_TRACE_HEADER_START)].lower() == _TRACE_HEADER_START
 
 
 def _werkzeug_log(original: Any) -> Any:
@@ -127,16 +148,18 @@ def _follow_hypercorn(module: Any) -> None:
 
 def _hypercorn_access(original: Any) -> Any:
     async def access(self: Any, request: Any, response: Any, request_time: float) -> None:
-        if _span_of(request) is None:
+        span = _span_of(request)
+        if span is None:
             await original(self, request, response, request_time)
         else:
-            await _call_in_trace(request, original, self, request, response, request_time)
+            await _call_in_trace(span, original, self, request, response, request_time)
 
     return access
 
 
-def _span_of(request: Any) -> Any:
-    return request.get(SPAN) if isinstance(request, dict) else None
+def _span_of(request: Any) -> Node | None:
+    carried = carried_by(request)
+    return None if carried is None else carried.span
 
 
 _SERVERS = {

@@ -7,7 +7,8 @@ tags by ``_http``; a WebSocket connection is one span.
 
 Client. Hooked: ``ClientSession._request``: sessions made before are covered, a WebSocket's handshake too. By hand:
 ``ClientSession(trace_configs=[trace_config()])``; with both there still is one span. Span: ``CLIENT``, ``GET``, tags by
-``_http``. It lasts until the headers are here; redirects are followed within it.
+``_http``; redirects are followed within it. It is active until the headers are here and ends when the body is here, or
+the response is released or closed, or dropped (with ``clew.unclosed``). A WebSocket's ends with the handshake.
 
 Tested with aiohttp 3.14.
 """
@@ -23,10 +24,11 @@ from aiohttp.web_protocol import RequestHandler
 from clew._context import current
 from clew._patch import patch, unpatch
 from clew._propagation import HEADERS
-from clew._span import Span
+from clew._span import Span, begins_request
 from clew._tracer import outgoing_headers
 from clew.integrations import _http
-from clew.integrations._http import SPAN, TRACE_HEADER
+from clew.integrations._bodies import Bodies
+from clew.integrations._http import SPAN, TRACE_HEADER, Carried
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -35,12 +37,15 @@ if TYPE_CHECKING:
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # Where a request carries its span: text as a key is warned of since aiohttp 3.14.
-_KEY: Final[Any] = web.RequestKey(SPAN, Span) if hasattr(web, "RequestKey") else SPAN
+_KEY: Final[Any] = web.RequestKey(SPAN, Carried) if hasattr(web, "RequestKey") else SPAN
+
+_bodies: Final = Bodies()
 
 
 def install() -> None:
     """Trace every server and every client session of this process, also those that exist already."""
     _follow_request()
+    _follow_response()
     patch(RequestHandler, "_handle_request", _around_handle_request)
     patch(aiohttp.ClientSession, "_request", _around_request)
 
@@ -65,6 +70,7 @@ def init_app(app: web.Application) -> None:
 
 
 @web.middleware
+@begins_request
 async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Trace an application by hand: ``web.Application(middlewares=[middleware])``, the first of them."""
     _follow_request()
@@ -90,6 +96,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
 
 
 def _around_handle_request(original: Any) -> Any:
+    @begins_request
     async def handle_request(self: Any, request: Any, start_time: Any, request_handler: Any) -> Any:
         if (
             request_handler is not self._request_handler
@@ -115,8 +122,8 @@ def _around_handle_request(original: Any) -> Any:
 def _start_server(request: web.BaseRequest) -> Span:
     headers = request.headers
     found = {name: ",".join(headers.getall(name)) for name in HEADERS if name in headers}
-    span = _http.start_server(request.method, request.path, found)
-    request[_KEY] = span
+    span = _http.start_server(request.method, request.path, found, _http.is_websocket(headers.get("Upgrade")))
+    request[_KEY] = Carried(span)
     return span
 
 
@@ -141,9 +148,14 @@ def _follow_request() -> None:
     patch(RequestHandler, "handle_error", _around_handle_error)
 
 
+def _span_of(request: web.BaseRequest) -> Span | None:
+    carried = request.get(_KEY)
+    return carried.span if carried is not None and isinstance(carried.span, Span) else None
+
+
 def _around_prepare(original: Any) -> Any:
     def prepare(self: web.StreamResponse, request: web.BaseRequest) -> Any:
-        span = request.get(_KEY)
+        span = _span_of(request)
         if span is not None and not self.prepared:
             self.headers[TRACE_HEADER] = span.trace_id
             span.tags["http.status_code"] = str(self.status)  # what is sent stands, whatever fails afterwards
@@ -155,7 +167,7 @@ def _around_prepare(original: Any) -> Any:
 def _in_trace(original: Any) -> Any:
     def call(self: Any, request: web.BaseRequest, *args: Any, **kwargs: Any) -> Any:
         previous = current.get()
-        current.set(request.get(_KEY) or previous)
+        current.set(_span_of(request) or previous)
         try:
             return original(self, request, *args, **kwargs)
         finally:
@@ -166,7 +178,7 @@ def _in_trace(original: Any) -> Any:
 
 def _around_handle_error(original: Any) -> Any:
     def handle_error(self: Any, request: Any, status: int = 500, exc: Any = None, message: Any = None) -> Any:
-        span = request.get(_KEY)
+        span = _span_of(request)
         if span is not None and exc is not None:
             span.set_error(exc)
         previous = current.get()
@@ -184,6 +196,7 @@ def _around_handle_error(original: Any) -> Any:
 
 def trace_config() -> aiohttp.TraceConfig:
     """Return what traces one session by hand: ``ClientSession(trace_configs=[trace_config()])``."""
+    _follow_response()
     config = aiohttp.TraceConfig()
     config.on_request_start.append(_on_start)
     config.on_request_end.append(_on_end)
@@ -195,7 +208,8 @@ async def _on_start(session: aiohttp.ClientSession, context: SimpleNamespace, pa
     context.span = None
     if _has_headers_of(current.get(), params.headers):
         return  # traced by ClientSession._request already
-    span = _http.start_client(params.method, str(params.url))
+    websocket = _http.is_websocket(params.headers.get("Upgrade"))
+    span = _http.start_client(params.method, str(params.url), websocket)
     params.headers.update(_http.inject(span))
     current.set(span.previous)  # aiohttp calls us in the caller's own context, which goes on while the request is made
     context.span = span
@@ -203,14 +217,12 @@ async def _on_start(session: aiohttp.ClientSession, context: SimpleNamespace, pa
 
 async def _on_end(session: aiohttp.ClientSession, context: SimpleNamespace, params: Any) -> None:
     if context.span is not None:
-        _http.set_client_status(context.span, params.response.status)
-        context.span.finish()
+        _end(context.span, params.response)
 
 
 async def _on_exception(session: aiohttp.ClientSession, context: SimpleNamespace, params: Any) -> None:
     if context.span is not None:
-        context.span.set_error(params.exception)
-        context.span.finish()
+        _fail(context.span, params.exception)
 
 
 def _has_headers_of(node: object, headers: Any) -> bool:
@@ -221,16 +233,54 @@ def _has_headers_of(node: object, headers: Any) -> bool:
 
 def _around_request(original: Any) -> Any:
     async def request(self: aiohttp.ClientSession, method: str, str_or_url: Any, **kwargs: Any) -> Any:
-        span = _http.start_client(method, _absolute(self, str_or_url))
-        with span:
-            headers = self._prepare_headers(kwargs.get("headers"))
+        headers = self._prepare_headers(kwargs.get("headers"))
+        websocket = _http.is_websocket(headers.get("Upgrade"))
+        span = _http.start_client(method, _absolute(self, str_or_url), websocket)
+        previous = span.previous
+        try:
             headers.update(_http.inject(span))
             kwargs["headers"] = headers
             response = await original(self, method, str_or_url, **kwargs)
-            _http.set_client_status(span, response.status)
+            _end(span, response)
+        except BaseException as error:
+            _fail(span, error)
+            raise
+        finally:
+            current.set(previous)
         return response
 
     return request
+
+
+def _fail(span: Span, error: BaseException) -> None:
+    if isinstance(error, aiohttp.ClientResponseError):  # by raise_for_status=True
+        _http.set_client_status(span, error.status)
+    span.set_error(error)
+    span.finish()
+
+
+def _end(span: Span, response: aiohttp.ClientResponse) -> None:
+    """End the span of a call, or have the body end it where that is still to come."""
+    _http.set_client_status(span, response.status)
+    if response.closed or response.status == 101:
+        span.finish()
+    else:
+        _bodies.follow(response, span)
+
+
+def _follow_response() -> None:
+    """End spans with the bodies of their responses, by the three ways in which a response ends."""
+    for name in ("_response_eof", "close", "release"):
+        patch(aiohttp.ClientResponse, name, _around_end)
+
+
+def _around_end(original: Any) -> Any:
+    def end(self: aiohttp.ClientResponse) -> Any:
+        if _bodies.is_open(self):
+            _bodies.end(self, self.content.exception() if self.content else None)
+        return original(self)
+
+    return end
 
 
 def _absolute(session: aiohttp.ClientSession, url: Any) -> str:

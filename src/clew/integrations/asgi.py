@@ -2,13 +2,14 @@
 
 Hooked: ``Starlette.__call__``, which FastAPI's ends in; it is the outermost point, so the 500 handler, all middleware
 and background tasks are inside, and apps made before are covered. By hand: ``TraceMiddleware(app)``, or
-``app.add_middleware(TraceMiddleware)``; both together still make one span.
+``app.add_middleware(TraceMiddleware)``; both together still make one span. The route is what ``handle`` of a router's
+``Route`` and ``Mount`` is called on, the one point where all versions agree on what was taken (``_routes``).
 
 Span: ``SERVER``, ``GET /users/{id}``, tags by ``_http``. It ends with the last piece of the body; what the application
 does afterwards (background tasks) keeps the trace id. A WebSocket connection is one span, ``WS /chat/{room}``, from
 handshake to close, with the tag ``websocket.close_code`` where the application closed.
 
-Tested with starlette 1.10, fastapi 0.165, on uvicorn 0.54 (h11, httptools).
+Tested with starlette 0.36 to 1.10, fastapi 0.110 to 0.165, on uvicorn 0.54 (h11, httptools).
 """
 
 from __future__ import annotations
@@ -16,16 +17,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from clew._context import current
 from clew._patch import patch, unpatch
 from clew._propagation import HEADERS
-from clew.integrations import _http, access_logs
-from clew.integrations._http import SPAN
-
-if TYPE_CHECKING:
-    from clew._span import Span
+from clew._span import Span, begins_request
+from clew.integrations import _http, _routes, access_logs
+from clew.integrations._http import SPAN, Carried, carried_by
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -46,6 +45,7 @@ class TraceMiddleware:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         access_logs.install()
+        _routes.install()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, as ASGI 3 has it."""
@@ -57,6 +57,7 @@ def install() -> None:
     from starlette.applications import Starlette
 
     patch(Starlette, "__call__", _around_call)
+    _routes.install()
 
 
 def uninstall() -> None:
@@ -64,6 +65,7 @@ def uninstall() -> None:
     from starlette.applications import Starlette
 
     unpatch(Starlette, "__call__")
+    _routes.uninstall()
 
 
 def _around_call(original: Any) -> Any:
@@ -73,16 +75,19 @@ def _around_call(original: Any) -> Any:
     return call
 
 
+@begins_request
 async def _trace(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     kind = scope["type"]
     if SPAN in scope or (kind != "http" and kind != "websocket"):
         await app(scope, receive, send)
         return
-    method = scope["method"] if kind == "http" else "GET"
-    span = _http.start_server(method, scope["path"], _trace_headers(scope["headers"]))
+    if kind == "http":
+        span = _http.start_server(scope["method"], scope["path"], _trace_headers(scope["headers"]))
+    else:
+        span = _http.start_server("GET", scope["path"], _trace_headers(scope["headers"]), websocket=True)
     previous = span.previous
-    scope[SPAN] = span
-    exchange = _Response(scope, span, send) if kind == "http" else _Connection(scope, span, send)
+    scope[SPAN] = carried = Carried(span)
+    exchange = (_Response if kind == "http" else _Connection)(scope, carried, span, send)
     error = None
     try:
         await app(scope, receive, exchange.send)
@@ -98,10 +103,11 @@ async def _trace(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> No
 class _Exchange:
     """A request and its response: watches what the application sends."""
 
-    __slots__ = ("_scope", "_send", "_span", "_status")
+    __slots__ = ("_carried", "_scope", "_send", "_span", "_status")
 
-    def __init__(self, scope: Scope, span: Span, send: Send) -> None:
+    def __init__(self, scope: Scope, carried: Carried, span: Span, send: Send) -> None:
         self._scope = scope
+        self._carried = carried
         self._span = span
         self._send = send
         self._status = 0
@@ -113,12 +119,13 @@ class _Exchange:
             return
         active = current.get()
         scope = self._scope
-        if "route" in scope or "endpoint" in scope:
-            _http.set_route(span, _route(scope))
+        carried = self._carried
+        _http.set_route(span, carried.route or _routes.route_of(scope))
         client = scope.get("client")
         if client:
             span.set_remote(None, *_address(client))
-        _http.finish_server(span, self._status, error)
+        _http.finish_server(span, self._status, error or carried.error)
+        carried.error = None  # its traceback leads back to here
         current.set(active)
 
 
@@ -149,10 +156,6 @@ class _Connection(_Exchange):
     """Of a WebSocket: the span ends when the application does."""
 
     __slots__ = ()
-
-    def __init__(self, scope: Scope, span: Span, send: Send) -> None:
-        super().__init__(scope, span, send)
-        span.name = "WS"
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
@@ -189,45 +192,6 @@ def _address(client: Any) -> tuple[str | None, int | None]:
     return (host if host and (host[0].isdigit() or ":" in host) else None), port
 
 
-def _route(scope: Scope) -> str | None:
-    """Return the route's template as Starlette or FastAPI left it, with the prefixes of the mounts around it."""
-    path = _included_path(scope) or getattr(scope.get("route"), "path", None)
-    if not isinstance(path, str):
-        path = _route_of_old_starlette(scope)
-        if path is None:
-            return None
-    outer = scope.get("app_root_path")
-    return path if outer is None else _mount_template(scope, outer) + path
-
-
-def _included_path(scope: Scope) -> str | None:
-    """Return the whole path of a route that FastAPI, since 0.16x, keeps apart from its included router's prefix."""
-    context = scope.get("fastapi")
-    effective = context.get("effective_route_context") if isinstance(context, dict) else None
-    if effective is None or getattr(effective, "original_route", None) is not scope.get("route"):
-        return None
-    path = getattr(effective, "path", None)
-    return path if isinstance(path, str) else None
-
-
-def _mount_template(scope: Scope, outer: str) -> str:
-    """Return the mounts' prefix, in which values of path parameters became their names again."""
-    prefix: str = scope.get("root_path", "")[len(outer) :]
-    names = {str(value): name for name, value in scope.get("path_params", {}).items()}
-    if not names:
-        return prefix
-    return "/".join(f"{{{names[part]}}}" if part in names else part for part in prefix.split("/"))
-
-
-def _route_of_old_starlette(scope: Scope) -> str | None:
-    """Find the route by its endpoint: before 1.0 Starlette did not say which one it took."""
-    endpoint, router = scope.get("endpoint"), scope.get("router")
-    if endpoint is None or router is None:
-        return None
-    paths = [route.path for route in router.routes if getattr(route, "endpoint", None) is endpoint]
-    return paths[0] if len(paths) == 1 else None
-
-
 def _follow_error_handler(app: Any) -> None:
     """Have Starlette's handler of uncaught exceptions run in the trace: it is outside of all added middleware."""
     stack = getattr(app, "middleware_stack", None)
@@ -242,7 +206,8 @@ def _in_trace(handler: Any) -> Any:
     @functools.wraps(handler)
     def handle(request: Any, error: Exception) -> Any:
         previous = current.get()
-        current.set(request.scope.get(SPAN) or previous)
+        carried = carried_by(request.scope)
+        current.set(carried.span if carried else previous)
         try:
             return handler(request, error)
         finally:
@@ -256,7 +221,8 @@ def _in_trace_async(handler: Any) -> Any:
     @functools.wraps(handler)
     async def handle(request: Any, error: Exception) -> Any:
         previous = current.get()
-        current.set(request.scope.get(SPAN) or previous)
+        carried = carried_by(request.scope)
+        current.set(carried.span if carried else previous)
         try:
             return await handler(request, error)
         finally:

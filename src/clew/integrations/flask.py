@@ -1,8 +1,9 @@
 """Flask applications: their routes, errors and streams.
 
 Hooked: ``Flask.__call__``, outside of all that wraps ``app.wsgi_app`` (``ProxyFix``), so apps made before are covered.
-By hand: ``init_app(app)``. The exception behind a 500, which Flask answers itself, comes by its signal
-``got_request_exception``; the route from the request that werkzeug leaves in the environ.
+By hand: ``init_app(app)``. Route, and the exception behind a 500 that Flask answers itself, come by its signals
+``request_started`` and ``got_request_exception``: what is left of the request when it answers depends on debug mode
+and on ``copy_current_request_context``.
 
 Span: ``SERVER``, ``GET /users/<int:id>``, tags by ``_http``. It ends when the view's response is ready, or, of a
 streamed response, with the end of the body.
@@ -15,11 +16,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import flask
-from flask.signals import got_request_exception, request_finished
+from flask.signals import got_request_exception, request_finished, request_started
 
 from clew._patch import patch, unpatch
+from clew._span import Span
 from clew.integrations import access_logs
-from clew.integrations._http import SPAN
+from clew.integrations._http import carried_by, set_route
 from clew.integrations.wsgi import Environ, Exchange, StartResponse, trace
 
 if TYPE_CHECKING:
@@ -64,32 +66,36 @@ def _around_call(original: Any) -> Any:
 
 
 class _FlaskExchange(Exchange):
-    __slots__ = ("_route",)
-
-    def start_response(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-        """Look for the route now: when the application has returned, Flask has taken its request away."""
-        rule = getattr(self.environ.get("werkzeug.request"), "url_rule", None)
-        self._route = None if rule is None else f"{self.environ.get('SCRIPT_NAME', '')}{rule.rule}"
-        return super().start_response(status, headers, *exc_info)
+    __slots__ = ()
 
     def is_complete(self, body: Iterable[bytes]) -> bool:
         """Test clients may never read or close a body, so what needs no reading must not wait for it."""
         return _STREAMED not in self.environ or super().is_complete(body)
 
-    def route(self) -> str | None:
-        return getattr(self, "_route", None)  # none: it failed before it answered
-
 
 def _connect() -> None:
     access_logs.install()
+    request_started.connect(_note_route)
     got_request_exception.connect(_note_error)
     request_finished.connect(_note_stream)
 
 
+def _note_route(sender: flask.Flask, **_: Any) -> None:
+    rule = flask.request.url_rule
+    span = _span()
+    if rule is not None and span is not None:
+        set_route(span, f"{flask.request.environ.get('SCRIPT_NAME', '')}{rule.rule}")
+
+
 def _note_error(sender: flask.Flask, exception: BaseException, **_: Any) -> None:
-    span = flask.request.environ.get(SPAN)
+    span = _span()
     if span is not None:
         span.set_error(exception)
+
+
+def _span() -> Span | None:
+    carried = carried_by(flask.request.environ)
+    return carried.span if carried is not None and isinstance(carried.span, Span) else None
 
 
 def _note_stream(sender: flask.Flask, response: flask.Response, **_: Any) -> None:

@@ -5,7 +5,8 @@ its own, and every transport is seen, also ``ASGITransport`` and one of the appl
 ``clew.instrument()``: ``TraceClient`` and ``AsyncTraceClient``; with both there still is one span.
 
 Span: ``CLIENT``, ``GET``, tags by ``_http``. It is active until the headers are here and ends when the body has been
-read or the response is closed, streamed ones included.
+read or the response is closed, streamed ones included. A response that is dropped without either ends it with
+``clew.unclosed``.
 
 Tested with httpx 0.28.
 """
@@ -19,6 +20,7 @@ import httpx
 from clew._context import current
 from clew._patch import patch, unpatch
 from clew.integrations import _http
+from clew.integrations._bodies import finish_unclosed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -125,7 +127,9 @@ class _Stream(httpx.SyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         try:
             yield from self._stream
-        except Exception as error:
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # a cancelled reader's, too
             self._span.set_error(error)
             raise
 
@@ -134,6 +138,9 @@ class _Stream(httpx.SyncByteStream):
             self._stream.close()
         finally:
             self._span.finish()
+
+    def __del__(self) -> None:
+        finish_unclosed(self._span)
 
 
 class _AsyncStream(httpx.AsyncByteStream):
@@ -145,7 +152,9 @@ class _AsyncStream(httpx.AsyncByteStream):
         try:
             async for chunk in self._stream:
                 yield chunk
-        except Exception as error:
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # a cancelled reader's, too
             self._span.set_error(error)
             raise
 
@@ -154,3 +163,6 @@ class _AsyncStream(httpx.AsyncByteStream):
             await self._stream.aclose()
         finally:
             self._span.finish()
+
+    def __del__(self) -> None:
+        finish_unclosed(self._span)

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clew._context import Node, current
 from clew._propagation import HEADERS
+from clew._span import begins_request
 from clew.integrations import _http, access_logs
-from clew.integrations._http import SPAN, TRACE_HEADER, TRACE_HEADER_LOWER
+from clew.integrations._http import SPAN, TRACE_HEADER, TRACE_HEADER_LOWER, Carried
 
 if TYPE_CHECKING:
     from clew._span import Span
@@ -41,6 +42,7 @@ class TraceMiddleware:
         return trace(self.app, environ, start_response, Exchange)
 
 
+@begins_request
 def trace(
     app: WSGIApp, environ: Environ, start_response: StartResponse, exchange_type: type[Exchange]
 ) -> Iterable[bytes]:
@@ -48,9 +50,10 @@ def trace(
     if SPAN in environ:
         return app(environ, start_response)
     method = environ.get("REQUEST_METHOD", "GET")
-    span = _http.start_server(method, _path(environ), _trace_headers(environ))
+    websocket = "HTTP_UPGRADE" in environ and _http.is_websocket(environ["HTTP_UPGRADE"])
+    span = _http.start_server(method, _path(environ), _trace_headers(environ), websocket)
     previous = span.previous
-    environ[SPAN] = span
+    environ[SPAN] = Carried(span)
     exchange = exchange_type(environ, span, start_response)
     try:
         body = app(environ, exchange.start_response)
@@ -90,17 +93,12 @@ class Exchange:
         """Tell whether the body is there already, so that nothing of the application runs any more to produce it."""
         return _needs_no_step(body, self.environ)
 
-    def route(self) -> str | None:
-        """Return the template of the route that was taken, if the framework tells."""
-        return None
-
     def finish(self, error: BaseException | None) -> None:
         """End the span, once."""
         span = self.span
         if span.duration_ns >= 0:
             return
         environ = self.environ
-        _http.set_route(span, self.route())
         port = environ.get("REMOTE_PORT", "")
         span.set_remote(None, environ.get("REMOTE_ADDR"), int(port) if str(port).isdecimal() else None)
         _http.finish_server(span, self._status, error)
@@ -143,6 +141,7 @@ class _Body:
     def __iter__(self) -> Iterator[bytes]:
         return self
 
+    @begins_request
     def __next__(self) -> bytes:
         outside = current.get()
         current.set(self._inside)
@@ -154,6 +153,7 @@ class _Body:
             self._exchange.finish(None)
             raise
         except BaseException as error:
+            span = self._exchange.span  # noqa: F841 - what begins_request() promises
             self._exchange.finish(error)
             raise
         finally:
@@ -167,6 +167,9 @@ class _Body:
             close = getattr(self._body, "close", None)
             if close is not None:
                 close()
+        except BaseException as error:
+            self._exchange.finish(error)
+            raise
         finally:
             self._exchange.finish(None)
             current.set(outside)
