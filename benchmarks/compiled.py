@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.environment import COMPILED, PYTHON, SOURCES, say
 
-MODULES = ("_context", "_span", "_propagation", "_sampler", "_tracer", "wire", "reporter")
+MODULES = ("_context", "_stack", "_span", "_propagation", "_sampler", "_tracer", "wire", "reporter")
 _TIMEOUT_S = 240
 
 

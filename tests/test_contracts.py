@@ -75,6 +75,7 @@ CLIENT_MODULES = {
     "clew._sampler",
     "clew._secrets",
     "clew._span",
+    "clew._stack",
     "clew._traced",
     "clew._tracer",
     "clew.integrations",

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from clew import _context
 from clew._context import ENDED_ELSEWHERE, Node, Trace, current
-from clew._secrets import clean, clean_end
-from clew.wire import MAX_ANNOTATIONS, MAX_STACK_CHARS, MAX_TAG_VALUE_CHARS, cut, cut_head
+from clew._secrets import clean
+from clew._stack import stack_of
+from clew.wire import MAX_ANNOTATIONS, MAX_STACK_CHARS, MAX_TAG_VALUE_CHARS, cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,6 @@ UNFINISHED: Final = -1
 _HOW_GENERATORS_END: Final = (GeneratorExit, StopIteration, StopAsyncIteration)
 _MAX_CLEANED_CHARS: Final = 4 * MAX_STACK_CHARS  # of an exception's text: what is cleaned is a bit shorter afterwards
 _MAX_CAUSES: Final = 10  # of an exception, one behind the other
-_MAX_STACK_FRAMES: Final = 50  # enough for the way through a web framework; a recursion error has a thousand
 
 
 class Endpoint:
@@ -82,7 +82,7 @@ class Span(Node):
         if isinstance(error, BaseException):
             self.tags["error"] = text or type(error).__name__
             self.tags["error.type"] = _type_name(error)
-            self.tags["error.stack"] = _stack(error)
+            self.tags["error.stack"] = stack_of(error)
         else:
             self.tags["error"] = text or "error"
 
@@ -214,15 +214,3 @@ def to_text(value: object) -> str:
 def _type_name(error: BaseException) -> str:
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _stack(error: BaseException) -> str:
-    """Render the innermost frames of an exception, without the values of variables, which may be secret."""
-    import traceback  # only now: most programs import it, but `import clew` should not have to
-
-    try:
-        lines = traceback.format_exception(type(error), error, error.__traceback__, limit=-_MAX_STACK_FRAMES)
-        text = clean_end("".join(lines), _MAX_CLEANED_CHARS)
-        return cut_head(text, MAX_STACK_CHARS)  # the innermost frame and the message are at the end
-    except Exception as failure:  # noqa: BLE001 - the boundary to the application's own __str__ and __cause__
-        return f"<no stack: {type(failure).__name__}>"

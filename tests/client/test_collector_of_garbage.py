@@ -99,13 +99,14 @@ def test_everything_at_once(run_program: Callable[..., object]):
                 wrong.append(f"after {name}: {before}, {after}")
 
         class Finalized:
-            def __init__(self, span=None):
-                self.itself, self.span = self, span
+            def __init__(self, span=None, ended=None):
+                self.itself, self.span, self.ended = self, span, ended
 
             def __del__(self):
                 nested("finalizer")
                 if self.span:
                     self.span.finish()
+                    self.ended.append(True)
 
         @clew.traced
         def steps(itself):
@@ -135,9 +136,9 @@ def test_everything_at_once(run_program: Callable[..., object]):
                             wrong.append(f"variables of {base}")
                         if child.parent_id != root.span_id:
                             wrong.append("parent")
-                    left = clew.start_span("ended by a finalizer")
-                    Finalized(left)
-                    while left.duration_ns < 0:
+                    ended = []
+                    Finalized(clew.start_span("ended by a finalizer"), ended)
+                    while not ended:
                         gc.collect()
                     if clew.get_trace_context().span_id != root.span_id:
                         wrong.append("the ended span is active")
