@@ -76,7 +76,7 @@ class _Hook:
             raise TypeError(f"{name} is a {type(original).__name__}, not a function")
         if isinstance(owner, type) and found is _ABSENT:
             original = _inherited(owner, name, original)
-        elif isinstance(owner, type) and not kind and not hasattr(original, "__get__"):
+        elif isinstance(owner, type) and not kind and not _gets_self(original):
             original = _without_self(original)
         self.wrapper = _dress(make(original), original, owner)
         self.code: CodeType = self.wrapper.__code__
@@ -123,6 +123,13 @@ def _inherited(owner: type, name: str, example: Any) -> Any:
         return getattr(super(owner, self), name)(*args, **kwargs)
 
     return call
+
+
+def _gets_self(original: Any) -> bool:
+    """Tell whether it is called with ``self`` as a method. A partial is from 3.14 on; 3.13 warns of that."""
+    if isinstance(original, functools.partial):
+        return sys.version_info >= (3, 14)
+    return hasattr(original, "__get__")
 
 
 def _without_self(original: Any) -> Any:

@@ -35,6 +35,9 @@ def library() -> Iterator[types.ModuleType]:
     source = """
 import functools
 
+class Callable:
+    def __call__(self, number): return number
+
 class Base:
     def run(self, number=1, *, word="w"):
         "Run it."
@@ -45,7 +48,7 @@ class Base:
     def plain(x): return x
     async def wait(self): return "waited"
     size = property(lambda self: 3)
-    called = functools.partial(max, 1)
+    called = Callable()
 
 class Child(Base): pass
 
@@ -87,6 +90,15 @@ def test_kinds_of_methods_stay_what_they_are(library: types.ModuleType) -> None:
         unpatch(library.Base, name)
     assert ("Child", 5, 7) == (library.Child.make(), library.Base.plain(5), library.Base().called(7))
     assert "waited" == asyncio.run(library.Base().wait())
+
+
+@pytest.mark.filterwarnings("ignore:functools.partial will be a method descriptor:FutureWarning")  # 3.13, of itself
+def test_partial_is_called_as_python_calls_it(library: types.ModuleType) -> None:
+    """Without the object before 3.14, with it since."""
+    library.Base.part = functools.partial(lambda *args: len(args))
+    before = library.Base().part(1)
+    patch(library.Base, "part", noting)
+    assert ("ours", before) == library.Base().part(1)
 
 
 def test_what_is_no_function_is_refused(library: types.ModuleType) -> None:

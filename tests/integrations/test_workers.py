@@ -79,14 +79,14 @@ todo, done = queue.Queue(), queue.Queue()
 def work():
     while (item := todo.get()) is not None:
         done.put((item, whose()))
-    print(whose())
+    done.put((None, whose()))
 with request("r1"):
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads: thread.start()
     for number in range(9): todo.put(number)
     for _ in threads: todo.put(None)
     for thread in threads: thread.join()
-    assert {"r1"} == {done.get()[1] for _ in range(9)}
+    print(*{done.get()[1] for _ in range(12)})
 """,
     "connection-pool": """
 import queue
@@ -97,6 +97,45 @@ def work():
 with request("r1"):
     thread = threading.Thread(target=work); thread.start()
 thread.join()
+""",
+    "event-of-the-server": """
+answered, done = threading.Event(), threading.Event()
+def job():
+    answered.wait(); print(whose()); done.set()
+with request("r1"):
+    threading.Thread(target=job).start()
+answered.set(); wait(done)
+""",
+    "pool-of-connections-by-condition": """
+import types
+pool = types.ModuleType("pool")
+exec('''
+import threading
+there, free = threading.Condition(), []
+def take():
+    with there:
+        while not free: there.wait(20)
+        return free.pop()
+def give(connection):
+    with there: free.append(connection); there.notify()
+''', vars(pool))
+begun = threading.Event()
+def job():
+    begun.set(); pool.take(); print(whose())
+with request("r1"):
+    thread = threading.Thread(target=job); thread.start()
+wait(begun)
+with request("r2"): pool.give(1)
+thread.join()
+""",
+    "asyncio-task": """
+import asyncio
+async def main():
+    async def job(): await done.wait(); print(whose())
+    done = asyncio.Event()
+    with request("r1"): task = asyncio.create_task(job())
+    done.set(); await task
+asyncio.run(main())
 """,
     "asyncio-in-a-thread": """
 import asyncio
@@ -291,6 +330,65 @@ with request("r1"):
 print(ask())
 with request("r3"):
     print(ask())
+""",
+    "condition": """
+import collections
+jobs, there = collections.deque(), threading.Condition()
+class Worker(threading.Thread):
+    daemon = True
+    def run(self):
+        while True:
+            reply, done = self.next(); reply.append(whose()); done.set()
+    def next(self):
+        with there:
+            while not jobs: there.wait()
+            return jobs.popleft()
+def ask():
+    reply, done = [], threading.Event()
+    with there: jobs.append((reply, done)); there.notify()
+    wait(done)
+    return reply[0]
+with request("r1"):
+    Worker().start()
+    assert ask() == "r1"
+with request("r2"): print(ask())
+print(ask())
+""",
+    "event": """
+import collections
+jobs, there = collections.deque(), threading.Event()
+def work():
+    while True:
+        there.wait(); there.clear()
+        while jobs:
+            reply, done = jobs.popleft(); reply.append(whose()); done.set()
+def ask():
+    reply, done = [], threading.Event()
+    jobs.append((reply, done)); there.set(); wait(done)
+    return reply[0]
+with request("r1"):
+    threading.Thread(target=work, daemon=True).start()
+    assert ask() == "r1"
+with request("r2"): print(ask())
+print(ask())
+""",
+    "asyncio-task": """
+import asyncio
+async def main():
+    jobs = asyncio.Queue()
+    async def work():
+        while True:
+            reply = await jobs.get(); reply.set_result(whose())
+    async def ask():
+        reply = asyncio.get_running_loop().create_future(); await jobs.put(reply)
+        return await reply
+    with request("r1"):
+        task = asyncio.create_task(work())
+        assert await ask() == "r1"
+    print(await ask())
+    with request("r2"): print(await ask())
+    task.cancel()
+asyncio.run(main())
 """,
     "queue-of-an-untraced-job": """
 import queue

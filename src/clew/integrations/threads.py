@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from clew._context import Node, current
 from clew._patch import patch, unpatch
-from clew.integrations import _imports, _workers
+from clew.integrations import _imports, _signs, _workers
 from clew.integrations._jobs import Job, carry, carry_callback, carry_steps
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def install() -> None:
     """Follow the context into threads and pools, also into pools that exist already."""
     patch(threading.Thread, "start", _around_start)
     patch(threading.Thread, "_bootstrap_inner", _around_bootstrap)
-    _workers.install()
+    _signs.install()
     for module in _POOLS:
         _imports.when_imported(module, _follow)
 
@@ -41,7 +41,7 @@ def uninstall() -> None:
         if module in sys.modules:
             for name in wrappers:
                 unpatch(getattr(sys.modules[module], owner), name)
-    _workers.uninstall()
+    _signs.uninstall()
     unpatch(threading.Thread, "_bootstrap_inner")
     unpatch(threading.Thread, "start")
 
