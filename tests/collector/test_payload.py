@@ -204,6 +204,35 @@ def test_log_records_are_checked() -> None:
         assert reason == refused.value.reason
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"logs":[{"timestamp":1,"service":"a","message":5}]}', "log record 0, message: Expected `str`, got `int`."),
+        (b'{"logs":[{"service":"a","message":""}]}', "log record 0: Object missing required field `timestamp`."),
+        (b'{"logs":[5]}', "log record 0: Expected `object`, got `int`."),
+        (b'{"logs":{}}', 'Expected {"logs": [...]}: Expected `array`, got `object`.'),
+        (b'{"log":[]}', 'Expected {"logs": [...]}: Object missing required field `logs`.'),
+        (b"[]", 'Expected {"logs": [...]}: Expected `object`, got `array`.'),
+        (b'{"logs":[{"timestamp":1,"service":"a","message":"\xff"}]}', 'Expected {"logs": [...]}: '),
+    ],
+)
+def test_bad_log_records_are_refused_with_index_and_reason(body: bytes, said: str) -> None:
+    """Which record, which field, what is wrong."""
+    with pytest.raises(BadPayload) as refused:
+        check("logs", body)
+
+    assert str(refused.value).startswith(said)
+
+
+def test_writing_anew_makes_nothing_longer() -> None:
+    """On this rests that a payload of as many bytes has lost no key."""
+    spelled = [*(chr(code) for code in (*range(32, 34), *range(35, 92), *range(93, 0xD800), 0x1F600))]
+    spelled += [f"\\{char}" for char in '"\\/bfnrt'] + [f"\\u{code:04x}" for code in range(0xD800)]
+    for text in spelled:
+        body = f'[{{"traceId":"a","id":"b","name":"{text}"}}]'.encode()
+        assert len(check("spans", body).rows) + 2 <= len(body)
+
+
 def test_kind_is_told_by_the_first_byte() -> None:
     """An object is log records; anything else is taken for spans."""
     assert ["logs", "spans", "spans"] == [kind_of(b' {"logs":[]}'), kind_of(b"[]"), kind_of(b"junk")]

@@ -108,19 +108,22 @@ def _ids_are_right(spans: list[SpanRow]) -> bool:
 def _nothing_dropped(payload: bytes, rows: bytes) -> bool:
     """Say whether the rows have all keys of the payload; if not, one came twice, or is unknown or null.
 
-    The decoder keeps the last of two equal keys, where Zipkin adds up tags. Written compactly, as most clients do, what
-    is whole has as many bytes as before. Who hides a second key behind escapes and spaces that make up for it in the
-    count gets the last one.
+    The decoder keeps the last of two equal keys, where Zipkin adds up tags. Nothing gets longer by being written anew,
+    so what has as many bytes as before is whole: most clients write compactly. Else colons are counted: each key has
+    one, and those inside texts stay, unless they came as an escape.
     """
-    return len(payload) - len(rows) == len(b"[]") or payload.count(b'":') == rows.count(b'":')
+    if len(payload) - len(rows) == len(b"[]"):
+        return True
+    return payload.count(b":") == rows.count(b":") and b"\\u003a" not in payload and b"\\u003A" not in payload
 
 
 def _check_logs(payload: bytes) -> Checked:
     try:
-        records = _RECORDS.decode(_ENVELOPE.decode(payload).logs)
+        array = _ENVELOPE.decode(payload).logs
+        records = _RECORDS.decode(array)
         rows = encode_rows(records)
     except msgspec.ValidationError as error:
-        raise BadPayload("log_field", f"Log record refused: {error}. Nothing of this payload was stored.") from error
+        raise _bad_record(error) from error
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BadPayload("malformed", f'Expected {{"logs": [...]}}: {error}. Nothing was stored.') from error
     refuse_too_many(len(records), "log records")
@@ -128,3 +131,13 @@ def _check_logs(payload: bytes) -> Checked:
         lenient.check_hex(index, "log record", "traceId", record.trace_id or "")
         lenient.check_hex(index, "log record", "id", record.id or "")
     return Checked("logs", rows, len(records))
+
+
+def _bad_record(error: msgspec.ValidationError) -> BadPayload:
+    """Say which record it is, from the path that the decoder gives."""
+    problem, _, path = str(error).partition(" - at `$[")
+    if not path:
+        return BadPayload("malformed", f'Expected {{"logs": [...]}}: {error}. Nothing was stored.')
+    index, _, field = path.rstrip("`").partition("]")
+    where = f"log record {index}, {field[1:]}" if field else f"log record {index}"
+    return BadPayload("log_field", f"{where}: {problem}. Nothing of this payload was stored.")
