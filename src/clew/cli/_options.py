@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from clew.cli._client import DEFAULT_COLLECTOR, Collector, CommandError, NotFoundError
+from clew.cli._secret import hide_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,14 @@ _SPAN_OF_TIME: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(us|µs|ms|s|m|h|d)")
 def collector_options(command: F) -> F:
     """Add ``--collector`` and ``--token``."""
     for option in (
-        click.option("--token", envvar="CLEW_TOKEN", show_envvar=True, metavar="TOKEN", help="The collector's token."),
+        click.option(
+            "--token",
+            envvar="CLEW_TOKEN",
+            show_envvar=True,
+            metavar="TOKEN",
+            callback=hide_token,
+            help="The collector's token.",
+        ),
         click.option(
             "--collector",
             envvar="CLEW_COLLECTOR",

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from clew.cli._secret import put_out_of_sight
 from clew.collector.settings import OPTIONS, Option, SettingsError, flag_of, load
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def _run(**flags: Any) -> None:
@@ -21,7 +18,7 @@ def _run(**flags: Any) -> None:
     from clew.collector.server import StartError, serve  # the engine takes a while to load: not for --help
 
     if flags.get("token"):
-        _put_out_of_sight(flags["token"])
+        put_out_of_sight(",".join(flags["token"]))
     logging.basicConfig(format="clew: %(message)s", level=logging.WARNING)
     for handler in logging.root.handlers:
         handler.addFilter(Floods())
@@ -31,24 +28,6 @@ def _run(**flags: Any) -> None:
         raise click.UsageError(str(error), click.get_current_context()) from error
     except StartError as error:
         raise click.ClickException(str(error)) from error
-
-
-def _put_out_of_sight(tokens: Sequence[str]) -> None:
-    """Start this very process again with the tokens in a variable: every user of a machine may read arguments."""
-    arguments = without_option(sys.orig_argv, "--token")
-    if arguments != sys.orig_argv and sys.executable:
-        os.environ["CLEW_TOKEN"] = ",".join(tokens)
-        os.execv(sys.executable, [sys.executable, *arguments[1:]])  # noqa: S606 - the same program, no shell
-
-
-def without_option(arguments: Sequence[str], flag: str) -> list[str]:
-    """Return the arguments without an option that takes a value, however often it comes: ``--x 1`` and ``--x=1``."""
-    kept, skip = [], False
-    for argument in arguments:
-        if not skip and argument != flag and not argument.startswith(f"{flag}="):
-            kept.append(argument)
-        skip = not skip and argument == flag
-    return kept
 
 
 def _announce(lines: list[str]) -> None:

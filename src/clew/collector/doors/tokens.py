@@ -82,7 +82,7 @@ class Tokens:
         return None
 
     def _enter(self, scope: Scope, token: Token | None, location: str) -> Response:
-        """Give the browser the cookie that stands for its token; lead it on to ``location`` if there is one."""
+        """Give the browser the cookie that stands for its token; lead it on to ``location``, unless that is ''."""
         if token is None:
             return _unknown()
         if refused := _wrong_purpose(token, writes=False):
@@ -135,10 +135,13 @@ def _in_address(query: bytes) -> bytes:
 
 
 def _address_without_token(scope: Scope) -> str:
-    """Return path and query as they came, the token left out; never another host, whatever the path begins with."""
-    path = "/" + quote(scope["raw_path"].lstrip(b"/\\"), safe=_PATH_CHARS)
+    """Return path and query as they came, the token left out.
+
+    Relative to where the browser is, so a proxy may have put us beneath any path, and it never leads to another host.
+    """
+    last = quote(scope["raw_path"].rpartition(b"/")[2], safe=_PATH_CHARS)
     kept = _without(scope["query_string"].split(b"&"))
-    return f"{path}?{quote(kept, safe=_QUERY_CHARS)}" if kept else path
+    return f"./{last}?{quote(kept, safe=_QUERY_CHARS)}" if kept else f"./{last}"
 
 
 def _without(parts: Iterable[bytes]) -> bytes:
