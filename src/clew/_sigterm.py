@@ -91,8 +91,8 @@ def _install() -> None:
     """Put the handler in the place of the default action. In the main thread."""
     if not _wanted or _getsignal(_TERM) is not signal.SIG_DFL or _caught_by_c_code():
         return
-    _watch()
-    _signal(_TERM, _on_sigterm)
+    if _watch():
+        _signal(_TERM, _on_sigterm)
 
 
 def disarm() -> None:
@@ -122,10 +122,11 @@ def _on_sigterm(number: int, frame: object) -> None:
 # For a main thread that does not come to its handler.
 
 
-def _watch() -> None:
+def _watch() -> bool:
+    """Start the thread; tell whether the handler will be run, by the main thread or by this one."""
     global _pipe, _pipe_inode
     if _pipe is not None:
-        return
+        return True
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     before = _set_wakeup_fd(write_end, warn_on_full_buffer=False)
@@ -133,10 +134,17 @@ def _watch() -> None:
         _set_wakeup_fd(before)
         os.close(read_end)
         os.close(write_end)
-        return
+        return True
+    try:
+        start_new_thread(_read_wakeups, (read_end,))  # not a threading.Thread: those belong to the program
+    except RuntimeError:
+        _set_wakeup_fd(-1)
+        os.close(read_end)
+        os.close(write_end)
+        return _main_has_ended()  # since 3.12 no thread starts then; it waits for the other threads, in Python
     _pipe = read_end, write_end
     _pipe_inode = os.fstat(write_end).st_ino
-    start_new_thread(_read_wakeups, (read_end,))  # not a threading.Thread: those belong to the program
+    return True
 
 
 def _read_wakeups(read_end: int) -> None:
@@ -294,6 +302,12 @@ def _main_thread() -> int:
     import threading
 
     return threading.main_thread().ident or 0
+
+
+def _main_has_ended() -> bool:
+    import threading
+
+    return not threading.main_thread().is_alive()
 
 
 def _in_main_thread() -> bool:

@@ -246,8 +246,10 @@ class Reporter:
                 self._worker.start()
             except RuntimeError as problem:
                 self._started, self._worker = False, None
-                if threading.main_thread().is_alive():  # not at exit
+                if threading.main_thread().is_alive():
                     self.note_error(f"no thread for the reporter: {problem}")
+                else:  # at exit
+                    self._on_start()
                 return False
         self._on_start()
         return True
@@ -329,6 +331,8 @@ class Reporter:
 
     def leave(self, timeout: float, for_good: bool = True) -> None:
         """``shutdown`` (else ``deliver``) at the end of the process; say in the log what is left, once in a family."""
+        if self._closing:  # by the program, which has been told what was left
+            return
         failures = self._failures
         if self.shutdown(timeout) if for_good else self.deliver(timeout):
             return

@@ -55,7 +55,8 @@ for module in list(sys.modules.values()):
 }
 
 PROGRAM = """
-import os, sys, threading
+import os, sys, threading, warnings
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 {before}
 import clew
 clew.configure(service="test", reporter=sys.argv[1], flush_interval=0.01)
