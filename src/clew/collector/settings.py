@@ -78,6 +78,7 @@ class Settings:
     max_body: int = 16 << 20
     autocomplete_keys: tuple[str, ...] = ()
     strict_trace_id: bool = True
+    search: bool = True
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     token: tuple[Token, ...] = ()
@@ -313,6 +314,7 @@ OPTIONS: Final = {
     "max_body": Option(_parse_positive_size, "16MiB", "SIZE", "The largest HTTP body taken, packed and unpacked."),
     "autocomplete_keys": Option(_parse_list, "", "TAG,...", "Tags whose values the API suggests, such as http.method."),
     "strict_trace_id": Option(_parse_bool, "true", "BOOL", "Whether 128-bit trace ids are compared whole."),
+    "search": Option(_parse_bool, "true", "BOOL", "Whether traces can be searched for; false: only asked for by id."),
     "allowed_origins": Option(
         _parse_origins,
         "",

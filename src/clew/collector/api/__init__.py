@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clew.collector.api import page, tail, v1, vitals, zipkin
+from clew.collector.api import page, tail, unsearchable, v1, vitals, zipkin
 from clew.collector.api.answers import TraceMethodRefused
 from clew.collector.api.settled import settled
 from clew.collector.query import Query
@@ -29,6 +29,7 @@ def routes(store: SpanStore, ingest: Ingest, settings: Settings) -> list[BaseRou
     return [
         TraceMethodRefused(),
         *vitals.routes(store, ingest, settings),
+        *([] if settings.search else unsearchable.routes()),
         *settled([*zipkin.routes(query, settings), *v1.routes(query, settings)], ingest),
         *tail.routes(ingest),
         *page.routes(),
