@@ -47,7 +47,7 @@ GROUP_BYTES: Final = 32_000_000
 GATHER_S: Final = 0.8  # how long a group gathers when nobody asks
 SETTLE_EVERY_S: Final = 0.25  # between two inserts that questions cause
 SETTLE_S: Final = 5.0  # how long a question waits for what came before it
-SLOW_BYTES: Final = 32_000_000  # in the journal and waiting for the store: beyond it answers wait, so clients slow down
+SLOW_BYTES: Final = 40_000_000  # in full groups that wait for the store: beyond it answers wait, so clients slow down
 REFUSE_BYTES: Final = 256_000_000  # ... and beyond this payloads are refused, for those that nobody can slow down
 RETRY_S: Final = (0.5, 10.0)  # the store takes nothing: first and longest wait before it is tried again
 CLOSE_S: Final = 20.0  # for inserting what waits at the end; the rest stays in the journal
@@ -260,7 +260,8 @@ class Ingest:
         """Return what is done when it is time to answer; the lock is held."""
         if self._durable and self._gathering:
             return self._durable.written(self._gathering.name, self._gathering.fd)
-        if not slow or self._waiting_bytes < SLOW_BYTES or self._down:
+        gathering = self._gathering.size if self._gathering else 0
+        if not slow or self._waiting_bytes - gathering <= SLOW_BYTES or self._down:
             return _DONE
         answer = _unfinished()
         self._slowed.append(answer)
