@@ -18,7 +18,9 @@ from typing import Any
 from benchmarks.spans import Data
 
 _DATAGRAM_SPANS = 30  # 16 KB, as clew's client sends them on one host
-_HEAD = b"POST /api/v2/spans HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+_HEAD = (
+    b"POST /api/v2/spans HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+)
 
 
 def post(port: int, bodies: list[bytes], connections: int) -> dict[str, Any]:
