@@ -59,6 +59,7 @@ _KNOWN: Final = (
     _Known(("aiohttp",), _Integration("aiohttp", "aiohttp")),
     _Known(("httpx",), _Integration("httpx", "httpx")),
     _Known(("requests",), _Integration("requests", "requests")),
+    _Known(("grpc",), _Integration("grpc", "grpc")),
     _Known(("sqlite3",), _Integration("sqlite3", "sqlite3")),
     _Known(("threads",), _Integration("threads", "threading")),
     _Known(("processes",), _Integration("processes", "threading")),

@@ -164,11 +164,11 @@ def _split(url: str) -> tuple[str, Endpoint | None]:
         if mark in url:
             url = url[: url.index(mark)]
     scheme, found, rest = url.partition("://")
-    return (url, _endpoint(scheme, rest.partition("/")[0])) if found else (url, None)
+    return (url, endpoint(scheme, rest.partition("/")[0])) if found else (url, None)
 
 
 @lru_cache(1_024)  # one Endpoint for all calls to a host: it is never changed
-def _endpoint(scheme: str, authority: str) -> Endpoint:
+def endpoint(scheme: str, authority: str) -> Endpoint:
     host, _, port = authority.rpartition(":")
     if not port.isdecimal() or (":" in host and not host.endswith("]")):
         host, port = authority.rstrip(":"), ""
