@@ -106,7 +106,7 @@ class TraceFormatter(logging.Formatter):
             "time": f"{seconds}.{int(record.msecs):03d}Z",
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": without_colours(record.getMessage()),
         }
         attributes = record.__dict__
         line.update((field, attributes[field]) for field in _FIELDS if attributes[field] != NONE)
@@ -221,7 +221,7 @@ def _line(record: logging.LogRecord) -> LogLine:
     attributes = record.__dict__
     exception = None
     if record.exc_info and record.exc_info[0] is not None:
-        text = record.exc_text or _plain.formatException(record.exc_info)
+        text = without_colours(record.exc_text or _plain.formatException(record.exc_info))
         exception = cut_head(clean_end(text, 2 * MAX_MESSAGE_CHARS), MAX_MESSAGE_CHARS)
     return LogLine(
         int(record.created * 1e6),
@@ -230,9 +230,22 @@ def _line(record: logging.LogRecord) -> LogLine:
         _tracer.tracer().service,
         record.levelname,
         record.name,
-        cut(record.getMessage(), MAX_MESSAGE_CHARS),
+        cut(without_colours(record.getMessage()), MAX_MESSAGE_CHARS),
         exception,
     )
+
+
+def without_colours(text: str) -> str:
+    """Return a text without a terminal's control sequences (ECMA-48), as werkzeug and others colour their lines by."""
+    if "\x1b" not in text:
+        return text
+    import re
+
+    return re.sub(_CONTROL_SEQUENCE, "", text)
+
+
+# Parameters and a final character after "["; a title or link with its end mark after "]" and its kin; one character.
+_CONTROL_SEQUENCE: Final = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])"
 
 
 def is_unformatted(handler: logging.Handler) -> bool:
@@ -241,6 +254,45 @@ def is_unformatted(handler: logging.Handler) -> bool:
     if formatter is None:
         return True
     return type(formatter) is logging.Formatter and formatter._fmt in (logging.BASIC_FORMAT, "%(message)s")
+
+
+def is_console(handler: logging.Handler) -> bool:
+    """Tell a handler that writes for people from one that writes a file, which other programs may read."""
+    return isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
+
+
+def show_ids(handler: logging.Handler, fmt: str = "%(message)s") -> None:
+    """Put ``[trace:span]`` into the format that a server gave its handler, if that still is ``fmt``. Idempotent.
+
+    In front of the message, of lines inside a trace only: others stay as the server writes them. Formatter and options
+    (colours, dates) stay as well. A format that the program chose is another one, and is left alone.
+    """
+    formatter = handler.formatter
+    if formatter is None:
+        handler.setFormatter(formatter := logging.Formatter(fmt))
+    style = formatter._style
+    if type(style) is logging.PercentStyle and style._fmt == fmt:
+        formatter._style = _StyleWithIds(style)
+
+
+class _StyleWithIds(logging.PercentStyle):
+    def __init__(self, plain: logging.PercentStyle) -> None:
+        self.__dict__.update(plain.__dict__)
+        before = next(place for place in _MESSAGE if place in plain._fmt)
+        self._plain = plain
+        self._with_ids = logging.PercentStyle(plain._fmt.replace(before, f"[%(trace_id)s:%(span_id)s] {before}", 1))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render the record's line, with ids where it has some."""
+        attributes = record.__dict__
+        stamped = attributes.get("trace_id", NONE) != NONE and "span_id" in attributes
+        return (self._with_ids if stamped else self._plain).format(record)
+
+
+_MESSAGE: Final = (
+    "%(client_addr)s",
+    "%(message)s",
+)  # where what a line says begins: uvicorn's, all others'
 
 
 def structlog_processor(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
+import logging.handlers
+import pickle
+import queue
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -247,6 +251,89 @@ def test_shipped_exception_is_text(root: logging.Logger) -> None:
     assert line["exception"].startswith("Traceback (most recent call last):\n")
     assert line["exception"].endswith("KeyError: 'isbn'")
     assert "traceId" not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("\x1b[35m\x1b[1mGET /x HTTP/1.1\x1b[0m 500", "GET /x HTTP/1.1 500"),
+        ("\x1b[38;5;208mwarm\x1b[m", "warm"),
+        ("\x1b]0;title\x07text\x1b]8;;http://h\x1b\\link\x1b]8;;\x1b\\", "textlink"),
+        ("\x1b(B\x1b7x\x1b", "x\x1b"),
+        ("50 % [ok]", "50 % [ok]"),
+    ],
+)
+def test_colours_do_not_travel(root: logging.Logger, text: str, plain: str) -> None:
+    """What is for a terminal is taken out of records that are sent, and of JSON lines; a handler's text keeps it."""
+    sender = RecordingSender()
+    clew.configure(service="shop", reporter=sender, logs=True, flush_interval=0.01)
+    stream = handler_of(root, "%(message)s")
+    follow()
+    logging.getLogger("werkzeug").warning("%s", text)
+    assert clew.flush()
+    record = logging.LogRecord("werkzeug", logging.INFO, "", 1, text, (), None)
+    assert (
+        plain == sender.of_kind("logs")[0]["message"] == json.loads(TraceFormatter(json=True).format(record))["message"]
+    )
+    assert f"{text}\n" == stream.getvalue()
+
+
+def test_stamped_record_can_be_pickled_and_copied(root: logging.Logger, sender: RecordingSender) -> None:
+    """Queues between processes carry records; the ids are text on them, and nothing else is."""
+    records: list[logging.LogRecord] = []
+    handler = logging.handlers.QueueHandler(queue.SimpleQueue())
+    root.addHandler(handler)
+    handler.enqueue = records.append  # type: ignore[method-assign]
+    install()
+    app = TraceMiddleware(_failing_app)
+    try:
+        app({"REQUEST_METHOD": "GET", "PATH_INFO": "/", "HTTP_X_TRACE_ID": TRACE}, print)
+    except ValueError:
+        logging.getLogger("server").exception("Error handling request")
+    (record,) = records
+    assert TRACE == record.trace_id  # type: ignore[attr-defined]
+    assert vars(record) == vars(pickle.loads(pickle.dumps(record))) == vars(copy.deepcopy(record))
+
+
+@pytest.mark.parametrize("exc_info", [(None,), (), "text", 1, (ValueError, "no exception", None)])
+def test_odd_exc_info_raises_nothing(sender: RecordingSender, exc_info: Any) -> None:
+    """A record may be made of anything that came by wire."""
+    record = logging.makeLogRecord({"msg": "came by wire", "exc_info": exc_info})
+    assert TraceFilter().filter(record)
+    assert "-" == record.trace_id  # type: ignore[attr-defined]
+
+
+class _Frozen(Exception):
+    __slots__ = ("code",)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise TypeError("frozen")
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), _Frozen("x"), MemoryError(), StopAsyncIteration(1)])
+def test_exception_of_any_type_is_found_again(
+    root: logging.Logger, sender: RecordingSender, error: BaseException
+) -> None:
+    """Of a built-in type, which takes no weak reference, one that takes no attributes, one behind another."""
+    stream = handler_of(root, "%(trace_id)s")
+    install()
+
+    def app(environ: dict[str, object], start_response: object) -> list[bytes]:
+        raise error
+
+    try:
+        try:
+            TraceMiddleware(app)({"REQUEST_METHOD": "GET", "PATH_INFO": "/", "HTTP_X_TRACE_ID": TRACE}, print)
+        except BaseException as problem:
+            raise OSError("server") from problem
+    except OSError:
+        logging.getLogger("server").exception("x")
+    assert TRACE == stream.getvalue().splitlines()[0]
+    assert {} == getattr(error, "__dict__", {})
+
+
+def _failing_app(environ: dict[str, object], start_response: object) -> list[bytes]:
+    raise ValueError("broken")
 
 
 def test_hostile_ids_in_extra_do_not_reach_the_wire(root: logging.Logger) -> None:

@@ -4,7 +4,9 @@ A server writes its access log, and its report of an exception that no framework
 application: gunicorn and hypercorn when the response is done, werkzeug's between two steps of the body, uvicorn in
 whichever task sends. The request's span is found on the request itself (``scope``, ``environ``) and made active while
 the line is written; the 500 that uvicorn or werkzeug answers itself, and its debugger's page, get their header here.
-Installed by ``clew.instrument()`` and by every middleware of this package; makes no span.
+On the console the ids are shown in the server's own format (``logging.show_ids``), if the program chose none; access
+logs in files keep theirs, for there are programs that read them. Installed by ``clew.instrument()`` and by every
+middleware of this package; makes no span.
 
 gunicorn's own ASGI worker (``-k asgi``) does not say for which request it writes: its access lines carry no id.
 
@@ -13,19 +15,26 @@ Tested with uvicorn 0.54 (h11, httptools), gunicorn 27.0 (sync, gthread), werkze
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from clew._context import current
 from clew._patch import patch, unpatch
 from clew.integrations import _imports
 from clew.integrations._http import TRACE_HEADER, TRACE_HEADER_LOWER, add_trace_id, carried_by
+from clew.logging import is_console, show_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from clew._context import Node
 
 
+_UVICORN_FORMATS: Final = (
+    "%(levelprefix)s %(message)s",
+    '%(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s',
+)
+_GUNICORN_FORMAT: Final = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"  # of its errors; all of hypercorn's
 _TRACE_HEADER_START: Final = f"{TRACE_HEADER_LOWER}:".encode()
 
 
@@ -50,6 +59,31 @@ _patched: list[tuple[Any, str]] = []
 def _follow(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
     patch(owner, name, make)
     _patched.append((owner, name))
+
+
+def _show(*loggers: str, formats: Iterable[str]) -> None:
+    for name in loggers:
+        for handler in logging.getLogger(name).handlers:
+            if is_console(handler):
+                for fmt in formats:
+                    show_ids(handler, fmt)
+
+
+def _follow_uvicorn_config(module: Any) -> None:
+    _follow(module.Config, "configure_logging", _uvicorn_configure_logging)
+    _show_in_uvicorn()
+
+
+def _uvicorn_configure_logging(original: Any) -> Any:
+    def configure_logging(self: Any) -> None:
+        original(self)
+        _show_in_uvicorn()
+
+    return configure_logging
+
+
+def _show_in_uvicorn() -> None:
+    _show("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", formats=_UVICORN_FORMATS)
 
 
 def _follow_uvicorn(module: Any) -> None:
@@ -94,11 +128,23 @@ def _uvicorn_run_asgi(original: Any) -> Any:
 
 
 def _follow_gunicorn(module: Any) -> None:
-    _follow(module.Logger, "access", _access_of_environ)
+    _follow(module.Logger, "access", _gunicorn_access)
+    _follow(module.Logger, "setup", _gunicorn_setup)
+    _show("gunicorn.error", formats=[_GUNICORN_FORMAT])  # an application that is loaded by a worker comes too late
 
 
-def _access_of_environ(original: Any) -> Any:
+def _gunicorn_setup(original: Any) -> Any:
+    def setup(self: Any, cfg: Any) -> None:
+        original(self, cfg)
+        _show("gunicorn.error", formats=[_GUNICORN_FORMAT])
+        _show_in_gunicorn(self, cfg)  # uvicorn's worker writes by the same handlers, and never calls access()
+
+    return setup
+
+
+def _gunicorn_access(original: Any) -> Any:
     def access(self: Any, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
+        _show_in_gunicorn(self, self.cfg)
         previous = current.get()
         current.set(_span_of(environ) or previous)
         try:
@@ -109,9 +155,37 @@ def _access_of_environ(original: Any) -> Any:
     return access
 
 
+def _show_in_gunicorn(logger: Any, cfg: Any) -> None:
+    """Show ids on access lines, unless the program chose what is on them; handlers of a logging config are its own."""
+    try:
+        setting = cfg.settings["access_log_format"]
+        if setting.get() == setting.default:
+            for handler in logger.access_log.handlers:
+                if getattr(handler, "_gunicorn", False) and is_console(handler):
+                    show_ids(handler)
+    except Exception:  # noqa: BLE001, S110 - a logger class of the application's own has what it likes
+        pass
+
+
 def _follow_werkzeug(module: Any) -> None:
     _follow(module.WSGIRequestHandler, "log", _werkzeug_log)
     _follow(module.WSGIRequestHandler, "end_headers", _werkzeug_end_headers)
+    from werkzeug import _internal
+
+    handler_type = getattr(_internal, "_ColorStreamHandler", None)
+    if handler_type is not None:  # what werkzeug's logger gets where the program gives it none
+        _follow(handler_type, "__init__", _werkzeug_handler)
+        for handler in logging.getLogger("werkzeug").handlers:
+            if type(handler) is handler_type:
+                show_ids(handler)
+
+
+def _werkzeug_handler(original: Any) -> Any:
+    def __init__(self: Any) -> None:  # noqa: N807 - it stands in the place of one
+        original(self)
+        show_ids(self)
+
+    return __init__
 
 
 def _werkzeug_end_headers(original: Any) -> Any:
@@ -144,6 +218,17 @@ def _werkzeug_log(original: Any) -> Any:
 
 def _follow_hypercorn(module: Any) -> None:
     _follow(module.Logger, "access", _hypercorn_access)
+    _follow(module.Logger, "__init__", _hypercorn_logger)
+
+
+def _hypercorn_logger(original: Any) -> Any:
+    def __init__(self: Any, config: Any) -> None:  # noqa: N807 - it stands in the place of one
+        original(self, config)
+        _show("hypercorn.error", formats=[_GUNICORN_FORMAT])
+        if config.access_log_format == type(config).access_log_format:
+            _show("hypercorn.access", formats=[_GUNICORN_FORMAT])
+
+    return __init__
 
 
 def _hypercorn_access(original: Any) -> Any:
@@ -163,6 +248,7 @@ def _span_of(request: Any) -> Node | None:
 
 
 _SERVERS = {
+    "uvicorn.config": _follow_uvicorn_config,
     "uvicorn.protocols.http.h11_impl": _follow_uvicorn,
     "uvicorn.protocols.http.httptools_impl": _follow_uvicorn,
     "gunicorn.glogging": _follow_gunicorn,

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import flask
+from flask.logging import default_handler
 from flask.signals import got_request_exception, request_finished, request_started
 
 from clew._patch import patch, unpatch
@@ -23,6 +24,7 @@ from clew._span import Span
 from clew.integrations import access_logs
 from clew.integrations._http import carried_by, set_route
 from clew.integrations.wsgi import Environ, Exchange, StartResponse, trace
+from clew.logging import show_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,6 +77,9 @@ class _FlaskExchange(Exchange):
 
 def _connect() -> None:
     access_logs.install()
+    show_ids(
+        default_handler, "[%(asctime)s] %(levelname)s in %(module)s: %(message)s"
+    )  # of app.logger, if nobody has any
     request_started.connect(_note_route)
     got_request_exception.connect(_note_error)
     request_finished.connect(_note_stream)
