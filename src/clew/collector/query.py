@@ -141,6 +141,18 @@ class Query:
         limit = min(question.limit, MAX_TRACES)
         return list(map(make_summary, self._search("recent_traces", question.since, question.until, limit, conditions)))
 
+    def requests(self, summaries: Sequence[dict[str, Any]]) -> dict[str, tuple[str, str, str]]:
+        """Return path, URL and status of the requests that began listed traces, by trace id; ``""`` where not known."""
+        if not summaries:
+            return {}
+        starts = sorted({summary["timestamp"] for summary in summaries})
+        parameters = {
+            "trace_ids": [summary["traceId"].zfill(32) for summary in summaries],
+            "buckets": sorted({start // _BUCKET_US for start in starts}),
+            "starts": starts,
+        }
+        return {short_id(row["id"]): tuple(row["request"]) for row in self._store.select("read_requests", parameters)}
+
     def links(self, since: int, until: int) -> list[Link]:
         """Return who called whom in traces with a span in the window (microseconds, both ends included)."""
         window = _window(since, until) | {"max_spans": _LINK_SPANS_A_SHAPE}
