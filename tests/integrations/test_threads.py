@@ -14,6 +14,7 @@ import pytest
 
 import clew
 from clew.integrations import threads
+from clew.testing import FixedClock, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -272,3 +273,41 @@ def test_foreign_patch_over_start_stays() -> None:
     finally:
         clew.uninstrument("threads")
         threading.Thread.start = ours  # type: ignore[method-assign]
+
+
+def test_thread_that_goes_on_for_a_minute_after_its_request_is_nobody_s() -> None:
+    """A loop that nothing gives away as a worker; what it does in a span of its own until then stays in the trace."""
+    clock = FixedClock()
+    seen: list[str | None] = []
+    go, gone = [threading.Semaphore(0) for _ in range(3)], threading.Semaphore(0)
+
+    def loop() -> None:
+        go[0].acquire()
+        seen.append(span_id())
+        gone.release()
+        go[1].acquire()
+        seen.append(span_id())
+        with clew.start_span("own"):
+            gone.release()
+            go[2].acquire()
+            seen.append(clew.get_trace_context().trace_id)  # type: ignore[union-attr]
+        seen.append(span_id())
+        gone.release()
+
+    def step(turn: int) -> None:
+        go[turn].release()
+        assert gone.acquire(timeout=20)
+
+    with recorded(clock=clock):
+        clew.instrument("threads")
+        with clew.start_span("request") as request:
+            thread = threading.Thread(target=loop)
+            thread.start()
+            clock.advance(3_600)
+            step(0)
+        clock.advance(59)
+        step(1)
+        clock.advance(2)
+        step(2)
+        thread.join()
+    assert [request.span_id, request.span_id, request.trace_id, None] == seen

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from clew._context import Node, RemoteSpan, current
+from clew._context import Node, RemoteSpan, active, current
 from clew._span import Span
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Job:
 
 def carry(function: Any) -> Job:
     """Wrap a callable for another thread, to run in what is active here."""
-    return Job(function, detached(current.get()))
+    return Job(function, detached(active()))
 
 
 def carry_callback(function: Any) -> Any:
@@ -44,7 +44,7 @@ def carry_callback(function: Any) -> Any:
 
 def carry_steps(iterable: Iterable[Any]) -> Iterator[Any]:
     """Have an iterable that another thread will go through be produced in what is active here."""
-    return _steps(iterable, detached(current.get()))
+    return _steps(iterable, detached(active()))
 
 
 def _steps(iterable: Iterable[Any], node: Node | None) -> Iterator[Any]:

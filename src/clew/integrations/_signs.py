@@ -16,7 +16,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-from clew._context import current
+from clew._context import active, current
 from clew._patch import patch, unpatch
 from clew.integrations import _imports
 from clew.integrations._workers import Inherited, function_of, has_ended
@@ -68,7 +68,7 @@ def _remember(there: Any, trace_id: Any) -> None:
 
 
 def _note_put(queue: Any) -> None:
-    node = current.get()
+    node = active()
     trace_id = None if node is None else node.trace.trace_id
     known = _seen.get(id(queue))
     if known is None:
@@ -101,7 +101,7 @@ def _around_put(original: Any) -> Any:
 def _around_get(original: Any) -> Any:
     def get(self: Any, block: bool = True, timeout: float | None = None) -> Any:
         item = original(self, block, timeout)
-        node = current.get()
+        node = active()
         if type(node) is Inherited and not _is_own(self, node.trace.trace_id, sys.modules["queue"].LifoQueue):
             current.set(None)
         return item
@@ -125,7 +125,7 @@ def _around_put_nowait(original: Any) -> Any:
 def _around_async_get(original: Any) -> Any:
     async def get(self: Any) -> Any:
         item = await original(self)
-        node = current.get()
+        node = active()
         # A task copies what is active where it is made, so its own spans are told only from one that has ended.
         if node is None or not has_ended(node):
             return item
@@ -141,7 +141,7 @@ def _around_async_get(original: Any) -> Any:
 
 def _around_set(original: Any) -> Any:
     def set(self: threading.Event) -> None:
-        node = current.get()
+        node = active()
         if node is not None:
             _remember(self, node.trace.trace_id)
         original(self)
@@ -152,7 +152,7 @@ def _around_set(original: Any) -> Any:
 def _around_notify(original: Any) -> Any:
     def notify(self: Any, n: int = 1) -> None:
         if self._waiters:
-            node = current.get()
+            node = active()
             if node is not None:
                 _remember(self, node.trace.trace_id)
         original(self, n)
@@ -163,7 +163,7 @@ def _around_notify(original: Any) -> Any:
 def _around_event_wait(original: Any) -> Any:
     def wait(self: threading.Event, timeout: float | None = None) -> bool:
         signaled: bool = original(self, timeout)
-        node = current.get()
+        node = active()
         if type(node) is Inherited:
             frame = sys._getframe(1)
             if _is_woken_by_another(self, node, frame) if signaled else node.is_over() and _runs_in(frame):
@@ -176,7 +176,7 @@ def _around_event_wait(original: Any) -> Any:
 def _around_condition_wait(original: Any) -> Any:
     def wait(self: threading.Condition, timeout: float | None = None) -> bool:
         signaled: bool = original(self, timeout)
-        node = current.get()
+        node = active()
         if type(node) is Inherited and signaled and _is_woken_by_another(self, node, sys._getframe(1)):
             current.set(None)
         return signaled

@@ -6,7 +6,8 @@ which.
 
 A thread that runs code of a library that keeps threads (`_SERVERS`, `_KEEPERS`) never begins in a trace, nor does a
 ``Timer`` that a ``Timer`` starts after its request has ended: that is a clock. Any other thread begins in one, and
-loses it by the first of the signs in `_signs`.
+loses it by the first of the signs in `_signs`, at the latest a minute after the end of its request. What it does in a
+span of its own until then stays in the trace.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from __future__ import annotations
 import threading
 from typing import Any, Final
 
-from clew._context import Node, RemoteSpan, current
+from clew import _context
+from clew._context import ENDED_ELSEWHERE, Node, RemoteSpan, active
 from clew._span import Span
 
 # Modules of Python's own whose functions serve everybody, whoever starts a thread with them.
@@ -52,14 +54,31 @@ _KEEPERS: Final = frozenset(
 )
 
 
+_GRACE_NS: Final = 60 * 1_000_000_000  # mail is sent by then; what serves all for longer was in the wrong trace
+
+
 class Inherited(RemoteSpan):
-    """The position at which a thread began, and the span that was the starter's outermost: the request."""
+    """The position at which a thread began, and the span that was the starter's outermost: the request.
+
+    Whoever finds it active looks at ``token`` first, and passes over it when its time is up.
+    """
 
     __slots__ = ("_request",)
 
     def __init__(self, node: Node) -> None:
-        super().__init__(node.trace, node.span_id, node.parent_id)
+        self.trace = node.trace
+        self.span_id = node.span_id
+        self.parent_id = node.parent_id
+        self.previous = None
         self._request = _outermost(node)
+
+    @property
+    def token(self) -> object:  # type: ignore[override]
+        """The mark of a position that counts no more, or None."""
+        request = self._request
+        if not isinstance(request, Span) or request.duration_ns < 0:
+            return None
+        return ENDED_ELSEWHERE if _context.ticks_ns() - request.start_ns - request.duration_ns > _GRACE_NS else None
 
     def is_over(self) -> bool:
         """Tell whether the request has ended; of one whose spans are elsewhere that is not known."""
@@ -79,7 +98,7 @@ def has_ended(node: Node | None) -> bool:
 
 def position_for(thread: threading.Thread, starter: Any) -> Inherited | None:
     """Return where in the active trace a thread begins; None for a worker. ``starter``: the module that starts it."""
-    node = current.get()
+    node = active()
     if node is None or _is_kept(function_of(thread), starter):
         return None
     if type(node) is not Inherited:

@@ -5,8 +5,8 @@ Hooked: the start of a ``Greenlet`` of any class, by gevent's own callback for i
 its starter's. ``gevent.threadpool.ThreadPool.spawn`` (and so ``apply``, ``map``, its executor): a job runs in the trace
 of whoever submitted it. A greenlet whose program has given it a context of its own (``gr_context``) keeps that.
 
-With ``gevent.monkey``, threads are greenlets and follow by the rules of `threads`. What a request starts and all use
-(a greenlet that serves a queue) is not told from what is the request's own: start it outside of the request.
+With ``gevent.monkey``, threads are greenlets and follow by the rules of `threads`. A greenlet that a request starts and
+that serves all belongs to nobody from a minute after that request has ended; start it outside of the request.
 
 Tested with gevent 26.9.
 """
@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from gevent.greenlet import Greenlet
 
-from clew._context import current
+from clew._context import active, current
 from clew._patch import patch, unpatch
 from clew.integrations import _imports
-from clew.integrations._jobs import carry, detached
+from clew.integrations._jobs import carry
+from clew.integrations._workers import Inherited
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -48,10 +49,10 @@ def _follow(module: ModuleType) -> None:
 
 
 def _begin_in_trace(greenlet: Any) -> None:
-    node = current.get()
+    node = active()
     if node is not None and greenlet.gr_context is None:
         context = Context()
-        context.run(current.set, detached(node))
+        context.run(current.set, node if type(node) is Inherited else Inherited(node))
         greenlet.gr_context = context
 
 

@@ -16,7 +16,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from clew._context import Node, current
+from clew._context import Node, active, current
 from clew._patch import patch, unpatch
 from clew.integrations import _imports, _signs, _workers
 from clew.integrations._jobs import Job, carry, carry_callback, carry_steps
@@ -59,7 +59,7 @@ _starting: dict[int, tuple[threading.Thread, Node]] = {}  # by id: a thread's cl
 
 def _around_start(original: Any) -> Any:
     def start(self: threading.Thread) -> None:
-        if current.get() is None or getattr(self, "_context", None) is not None:  # since 3.14 a context may be given
+        if active() is None or getattr(self, "_context", None) is not None:  # since 3.14 a context may be given
             original(self)
         else:
             _start_in_trace(original, self, sys._getframe(1).f_globals.get("__name__"))
