@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import uvicorn
 
+from clew.collector.api import open_desk
 from clew.collector.doors.connections import Connections
 from clew.collector.ingest import Ingest
 from clew.collector.metrics import Metrics
@@ -30,7 +31,8 @@ def served(store: ClickHouseStore, directory: Path, **settings: Any) -> Iterator
     """Serve until the end of the `with`; yield a client of the collector."""
     chosen = dataclasses.replace(Settings(retain=3650 * 86_400), **settings)
     ingest = Ingest(store, directory / "journal", Metrics())
-    server = uvicorn.Server(configured(build_app(store, ingest, chosen), Connections(ingest.metrics)))
+    desk = open_desk(store, chosen)
+    server = uvicorn.Server(configured(build_app(store, ingest, chosen, desk), Connections(ingest.metrics)))
     started = threading.Event()
     original = server.startup
 

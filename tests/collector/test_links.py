@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 from clew.collector.query import Query
 from clew.collector.trace import Link, Linker, Span, encode_spans
@@ -292,10 +293,12 @@ def test_linker_counts_calls(case: Case) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_statement_counts_as_the_linker_does(engine: ClickHouseStore, case: Case, direction: int) -> None:
     """The engine's links of the same spans are the same, whether parents or children begin first."""
-    begin = (NOON - (10 + CASES.index(case) * 4 + direction) * DAY) * 1_000  # a day of its own: nothing need be emptied
-    _store(engine, case.spans[::direction], begin=begin)
+    number = 10 + CASES.index(case) * 4 + direction
+    begin = (NOON - number * DAY) * 1_000  # a day and a trace of its own: nothing need be emptied
+    spans = [replace(span, trace_id=f"{number:016x}") for span in case.spans[::direction]]
+    _store(engine, spans, begin=begin)
 
-    links = Query(engine).links(begin, begin + 1_000)
+    links = Query(engine).links(begin, begin + 1_000)[0]
 
     assert case.links == _as_set(links)
 
@@ -326,22 +329,22 @@ def test_halves_of_a_cut_trace_id_link(store: ClickHouseStore) -> None:
             make("2", "1", "SERVER", "backend", shared=True, trace=short),
         ],
     )
-    assert [Link("frontend", "backend", 1)] == Query(store).links(NOON * 1_000, NOON * 1_000 + 10)
+    assert [Link("frontend", "backend", 1)] == Query(store).links(NOON * 1_000, NOON * 1_000 + 10)[0]
 
 
 def test_reports_sent_twice_count_once(store: ClickHouseStore) -> None:
     """A batch that was stored twice makes no second call."""
     for _ in range(2):
         _store(store, THREE_TIERS)
-    assert WEB_APP_DB == _as_set(Query(store).links(NOON * 1_000, NOON * 1_000 + 10))
+    assert WEB_APP_DB == _as_set(Query(store).links(NOON * 1_000, NOON * 1_000 + 10)[0])
 
 
 def test_window_takes_whole_traces(store: ClickHouseStore) -> None:
     """A trace with one span in the window counts whole; one without does not count."""
     _store(store, [make("a", None, "CLIENT", "web", "app"), make("b", "a", "SERVER", "app")])
     query = Query(store)
-    inside = query.links(NOON * 1_000 + 1, NOON * 1_000 + 1)
-    before = query.links(NOON * 1_000 - 1_000, NOON * 1_000 - 1)
+    inside = query.links(NOON * 1_000 + 1, NOON * 1_000 + 1)[0]
+    before = query.links(NOON * 1_000 - 1_000, NOON * 1_000 - 1)[0]
     assert ([Link("web", "app", 1)], []) == (inside, before)
 
 
@@ -349,12 +352,12 @@ def test_long_trace_is_linked(store: ClickHouseStore) -> None:
     """A trace with more spans than the engine links by itself is linked all the same."""
     calls = [make(f"{number:x}", "1", "CLIENT", "web", "db") for number in range(2, 302)]
     _store(store, [make("1", None, "SERVER", "web"), *calls])
-    assert [Link("web", "db", 300)] == Query(store).links(NOON * 1_000, NOON * 1_000 + 1_000)
+    assert [Link("web", "db", 300)] == Query(store).links(NOON * 1_000, NOON * 1_000 + 1_000)[0]
 
 
 def test_many_traces_are_linked_in_passes(store: ClickHouseStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Links do not depend on how many passes the volume needs."""
-    monkeypatch.setattr("clew.collector.query._LINK_SPANS_A_PASS", 10)
+    monkeypatch.setattr("clew.collector.query.dependencies.SPANS_A_PASS", 10)
     for number in range(1, 31):
         _store(
             store,
@@ -363,4 +366,4 @@ def test_many_traces_are_linked_in_passes(store: ClickHouseStore, monkeypatch: p
                 make("b", "a", "SERVER", "app", trace=f"{number:x}"),
             ],
         )
-    assert [Link("web", "app", 30)] == Query(store).links(NOON * 1_000, NOON * 1_000 + 10)
+    assert [Link("web", "app", 30)] == Query(store).links(NOON * 1_000, NOON * 1_000 + 10)[0]

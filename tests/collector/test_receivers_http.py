@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import uvicorn
 
+from clew.collector.api import open_desk
 from clew.collector.doors.connections import Connections
 from clew.collector.ingest import Ingest
 from clew.collector.metrics import Metrics
@@ -37,7 +38,7 @@ class Served:
         self.metrics = Metrics()
         self.ingest = Ingest(store, directory, self.metrics)
         self._socket = socket.create_server(("127.0.0.1", 0))
-        app = build_app(store, self.ingest, settings)
+        app = build_app(store, self.ingest, settings, open_desk(store, settings))
         self._server = uvicorn.Server(configured(app, Connections(self.metrics)))
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
         self._thread.start()

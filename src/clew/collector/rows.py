@@ -82,3 +82,24 @@ def make_shape_spans(shape: Iterable[Any]) -> list[Span]:
         )
         for place, parent, kind, shared, service, address, remote, failed in shape
     ]
+
+
+def make_link_spans(rows: Iterable[dict[str, Any]]) -> list[Span]:
+    """Make spans of the rows of ``link_spans.sql``: with no more than links need."""
+    return [
+        Span(
+            trace_id="",
+            parent_id=row["parent"] or None,
+            id=row["id"],
+            kind=row["kind"] or None,
+            local_endpoint=make_endpoint(row["local_service"], row["local_ipv4"], row["local_ipv6"], row["local_port"]),
+            remote_endpoint=make_endpoint(row["remote_service"], "", "", 0),
+            tags=_FAILED if row["failed"] else _FINE,
+            shared=bool(row["shared"]) and row["kind"] != "CLIENT",
+        )
+        for row in rows
+    ]
+
+
+_FINE: dict[str, str] = {}
+_FAILED = {"error": ""}

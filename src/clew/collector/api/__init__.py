@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from clew.collector.api import page, tail, unsearchable, v1, vitals, zipkin
 from clew.collector.api.answers import TraceMethodRefused
+from clew.collector.api.desk import Desk
 from clew.collector.api.settled import settled
 from clew.collector.query import Query
 
@@ -23,14 +24,19 @@ if TYPE_CHECKING:
 is_public = page.is_public  # holds no data: what a browser must get before it can send a token
 
 
-def routes(store: SpanStore, ingest: Ingest, settings: Settings) -> list[BaseRoute]:
-    """Return all routes but those that receive."""
+def open_desk(store: SpanStore, settings: Settings) -> Desk:
+    """Return where questions are answered; close it when the collector stops."""
     query = Query(store, strict_trace_id=settings.strict_trace_id)
+    return Desk(query, store)
+
+
+def routes(store: SpanStore, ingest: Ingest, settings: Settings, desk: Desk) -> list[BaseRoute]:
+    """Return all routes but those that receive."""
     return [
         TraceMethodRefused(),
         *vitals.routes(store, ingest, settings),
         *([] if settings.search else unsearchable.routes()),
-        *settled([*zipkin.routes(query, settings), *v1.routes(query, settings)], ingest),
+        *settled([*zipkin.routes(desk, settings), *v1.routes(desk, settings)], ingest),
         *tail.routes(ingest),
         *page.routes(),
     ]

@@ -1,34 +1,41 @@
-"""Between an endpoint and the wire: runs blocking questions in a thread, turns errors into answers, compresses.
+"""Between an endpoint and the wire: asks the desk, turns errors into answers, compresses.
 
-Zipkin's API reports errors as plain text, clew's own as ``{"error": "what to do"}``; both by the same decorator.
+Zipkin's API reports errors as plain text, clew's own as ``{"error": "what to do"}``. An endpoint is a blocking function
+that returns a response, or an iterator of bytes for an answer of any length.
 """
 
 from __future__ import annotations
 
-import gzip
 import logging
-from functools import wraps
-from typing import TYPE_CHECKING, Any
+import zlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Match
 
 from clew.collector.api.parameters import Parameters
+from clew.collector.patience import TooCostly
 from clew.collector.store import StoreError
 from clew.collector.trace.span import encode_json
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Iterable
 
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-    Endpoint = Callable[[Request], Awaitable[Response]]
-    Answer = Callable[[Request, Parameters], Response]
+    from clew.collector.query import Query
+
+    Answer = Callable[[Query, Request, Parameters], "Response | Streamed"]
     ErrorResponse = Callable[[int, str], Response]
 
-_COMPRESS_BYTES = 1_400  # what fits into one packet anyway is sent as it is
+INCOMPLETE: Final = (
+    "Clew-Incomplete"  # the header of an answer that does not hold everything: what is not there, and why
+)
+
+_COMPRESS_BYTES: Final = 1_400  # what fits into one packet anyway is sent as it is
+_CHUNK_BYTES: Final = 64_000  # an answer shorter than this is sent whole, with its length
 _log = logging.getLogger("clew.collector")
 
 
@@ -38,6 +45,19 @@ class Refused(Exception):  # noqa: N818 - it says what the answer is
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
+
+
+class Streamed(NamedTuple):
+    """An answer in JSON of any length, piece by piece."""
+
+    pieces: Iterator[bytes]
+
+
+class Reply(NamedTuple):
+    """What is sent: a response whose body is the beginning, and the chunks that follow."""
+
+    response: Response
+    rest: Iterator[bytes]
 
 
 def text_error(status: int, text: str) -> Response:
@@ -50,35 +70,28 @@ def json_error(status: int, text: str) -> Response:
     return Response(encode_json({"error": text}), status, media_type="application/json")
 
 
-def endpoint(answer: Answer, error: ErrorResponse) -> Endpoint:
-    """Make an endpoint of a blocking function of request and parameters.
+def reply(answer: Answer, error: ErrorResponse, query: Query, request: Request) -> Reply:
+    """Return the answer, at least its beginning. Blocks.
 
-    ``ValueError`` is the client's fault (400, its text), ``StoreError`` ours (503; the text goes to the log, for it
-    quotes the statement).
+    ``ValueError`` is the client's fault (400, its text), a question too costly is refused (503, what would help),
+    ``StoreError`` is ours (503; the text goes to the log, for it quotes the statement).
     """
-
-    @wraps(answer)
-    async def handle(request: Request) -> Response:
-        return await run_in_threadpool(_guarded, answer, error, request)
-
-    return handle
-
-
-def _guarded(answer: Answer, error: ErrorResponse, request: Request) -> Response:
     try:
         parameters = Parameters(request.scope["query_string"])
         if "\0" in request.url.path:
             raise ValueError("Invalid request path")
-        return _compressed(request, answer(request, parameters))
+        return _begun(answer(query, request, parameters), request.headers.get("accept-encoding", ""))
     except Refused as refused:
-        return error(refused.status, str(refused))
+        return _whole(error(refused.status, str(refused)))
     except ValueError as invalid:
-        return error(400, str(invalid))
+        return _whole(error(400, str(invalid)))
+    except TooCostly as costly:
+        return _whole(error(503, str(costly)))
     except StoreError as failed:
         _log.error("The store failed on %s: %s", request.url.path, failed)
         response = error(503, "The store does not answer; try again, or look into the collector's log")
         response.headers["Retry-After"] = "5"
-        return response
+        return _whole(response)
 
 
 def json_answer(value: Any) -> Response:
@@ -91,15 +104,83 @@ def json_bytes(body: bytes) -> Response:
     return Response(body, media_type="application/json")
 
 
-def _compressed(request: Request, response: Response) -> Response:
+def json_array(items: Iterable[bytes]) -> Iterator[bytes]:
+    """Join encoded items to an array, piece by piece."""
+    opening = b"["
+    for item in items:
+        yield opening + item
+        opening = b","
+    yield b"[]" if opening == b"[" else b"]"
+
+
+def _whole(response: Response) -> Reply:
+    return Reply(response, iter(()))
+
+
+def _begun(answer: Response | Streamed, accepted: str) -> Reply:
+    """Make a plain response of what proves short; all else is streamed."""
+    packed = _accepts_gzip(accepted)
+    if isinstance(answer, Response):
+        return _whole(_compressed(answer) if packed else answer)
+    chunks = _chunks(answer.pieces)
+    first = next(chunks)
+    second = next(chunks, None)
+    if second is None:
+        response = json_bytes(first)
+        return _whole(_compressed(response) if packed else response)
+    return _streamed(first, second, chunks, packed=packed)
+
+
+def _streamed(first: bytes, second: bytes, chunks: Iterator[bytes], *, packed: bool) -> Reply:
+    response = Response(media_type="application/json")
+    del response.headers["Content-Length"]
+    chunks = _chain(second, chunks)
+    if packed:
+        chunks = _pack(_chain(first, chunks))
+        first = next(chunks)
+        _mark_compressed(response)
+    response.body = first
+    return Reply(response, chunks)
+
+
+def _chunks(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Join pieces to chunks worth sending; at least one, which may be empty."""
+    gathered: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        gathered.append(piece)
+        size += len(piece)
+        if size >= _CHUNK_BYTES:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    yield b"".join(gathered)
+
+
+def _chain(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from chunks
+
+
+def _pack(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Compress chunk by chunk, so that each can be read as soon as it arrives."""
+    packer = zlib.compressobj(1, wbits=31)
+    for chunk in chunks:
+        yield packer.compress(chunk) + packer.flush(zlib.Z_SYNC_FLUSH)
+    yield packer.flush()
+
+
+def _compressed(response: Response) -> Response:
     body = bytes(response.body)
-    if len(body) < _COMPRESS_BYTES or not _accepts_gzip(request.headers.get("accept-encoding", "")):
-        return response
-    response.body = gzip.compress(body, compresslevel=1)
-    response.headers["Content-Length"] = str(len(response.body))
+    if len(body) >= _COMPRESS_BYTES:
+        response.body = b"".join(_pack(iter((body,))))
+        response.headers["Content-Length"] = str(len(response.body))
+        _mark_compressed(response)
+    return response
+
+
+def _mark_compressed(response: Response) -> None:
     response.headers["Content-Encoding"] = "gzip"
     response.headers.add_vary_header("Accept-Encoding")
-    return response
 
 
 def _accepts_gzip(header: str) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import MutableHeaders
 from starlette.routing import Route
 
+from clew.collector.api.answers import INCOMPLETE
 from clew.collector.ingest import LATE, SETTLE_S
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from clew.collector.ingest import Ingest
-
-HEADER = "Clew-Incomplete"
 
 
 def settled(routes: Iterable[BaseRoute], ingest: Ingest) -> list[BaseRoute]:
@@ -48,7 +47,7 @@ class Settled:
 
         async def send_and_say(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = lacking
+                MutableHeaders(scope=message).append(INCOMPLETE, lacking)
             await send(message)
 
         await self._app(scope, receive, send_and_say if lacking else send)

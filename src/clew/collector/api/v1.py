@@ -2,26 +2,29 @@
 
 * ``GET /traces``: newest traces first, a line each. Parameters ``service``, ``name`` (of any of its spans), ``errors``
   (true: only with errors), ``min_duration_ms``, ``limit`` (20), ``before`` (microseconds: those that began earlier; the
-  answer's ``before`` asks for the next page, null on the last one). Answer: ``{"traces": [...], "before": ...}``. Where
-  a trace began with an HTTP request its line has the ``path`` (no query) and the ``status``, as text.
-* ``GET /traces/{id}``: one trace as :func:`clew.collector.trace.view_trace` shows it.
+  answer's ``before`` asks for the next page, null on the last one). Answer: ``{"traces": [...], "before": ...}``.
+* ``GET /traces/{id}``: one trace as :func:`clew.collector.trace.view_trace` shows it, at most its first 20,000 spans:
+  ``truncated`` and the header ``Clew-Incomplete`` say when there are more.
+* ``GET /traceIds``: ids of traces, of all that are stored, that begin with ``prefix`` (6 or more hex characters), in
+  order, at most ``limit`` (20). Answer: ``{"traceIds": [...], "more": whether there are others}``.
 * ``GET /logs``: an array of log records in time order. Parameters ``trace_id`` (else the newest of all, also those
   outside a trace), ``service``, ``level`` (this one and worse ones), ``grep`` (a text in message or exception, in any
   case), ``limit`` (1,000). Without ``trace_id`` also ``since`` and ``until`` (microseconds since 1970, both included),
-  or ``lookback`` (microseconds before ``until``).
+  or ``lookback`` (microseconds before ``until``). The header ``Clew-Incomplete`` says when there are more.
 
 Errors are ``{"error": "..."}`` and say what would do. An id may be upper-case or a dashed UUID.
 """
 
 from __future__ import annotations
 
+import re
 import time
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from clew.collector.api.answers import Refused, endpoint, json_answer, json_error
+from clew.collector.api.answers import INCOMPLETE, Refused, json_answer, json_error
 from clew.collector.query import LogFilter, RecentQuestion
 from clew.collector.trace.span import normalize_trace_id
 from clew.collector.trace.view import view_trace
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import BaseRoute
 
+    from clew.collector.api.desk import Desk
     from clew.collector.api.parameters import Parameters
     from clew.collector.query import Query
     from clew.collector.settings import Settings
@@ -39,6 +43,7 @@ MAX_VIEW_SPANS = 20_000  # of one trace in one answer; a person reads no more
 _MAX_LOGS = 10_000
 _MAX_TIME_US = 2**63 - 1
 _FUTURE_US = 60_000_000  # clocks of clients may be ahead of ours
+_PREFIX = re.compile(r"[0-9a-f]{6,32}")  # of fewer characters everybody's id begins
 _LEVELS = (
     ("TRACE", "NOTSET"),
     ("DEBUG",),
@@ -49,24 +54,24 @@ _LEVELS = (
 )
 
 
-def routes(query: Query, settings: Settings) -> list[BaseRoute]:
+def routes(desk: Desk, settings: Settings) -> list[BaseRoute]:
     """Return the routes of this API but for the live tail."""
-    api = V1Api(query, settings.retain)
+    api = V1Api(settings.retain)
     return [
-        Route("/api/v1/traces", endpoint(api.traces, json_error), methods=["GET"]),
-        Route("/api/v1/traces/{trace_id}", endpoint(api.trace, json_error), methods=["GET"]),
-        Route("/api/v1/logs", endpoint(api.logs, json_error), methods=["GET"]),
+        Route("/api/v1/traces", desk.endpoint(api.traces, json_error), methods=["GET"]),
+        Route("/api/v1/traces/{trace_id}", desk.endpoint(api.trace, json_error), methods=["GET"]),
+        Route("/api/v1/traceIds", desk.endpoint(api.trace_ids, json_error), methods=["GET"]),
+        Route("/api/v1/logs", desk.endpoint(api.logs, json_error), methods=["GET"]),
     ]
 
 
 class V1Api:
     """The answers; see the module's docstring. ``retain_s`` (seconds): how far back there is anything to find."""
 
-    def __init__(self, query: Query, retain_s: int) -> None:
-        self._query = query
+    def __init__(self, retain_s: int) -> None:
         self._retain_us = retain_s * 1_000_000
 
-    def traces(self, request: Request, parameters: Parameters) -> Response:
+    def traces(self, query: Query, request: Request, parameters: Parameters) -> Response:
         """``/traces``."""
         limit = _limit(parameters, 20, 1_000)
         until = _before(parameters) - 1
@@ -79,33 +84,52 @@ class V1Api:
             errors_only=parameters.flag("errors"),
             min_duration=_milliseconds(parameters, "min_duration_ms"),
         )
-        found = self._query.recent(question)
-        requests = self._query.requests(found)
-        for summary in found:
-            path, url, status = requests.get(summary["traceId"], ("", "", ""))
-            known = {"path": path or _path(url), "status": status}
-            summary.update((name, value) for name, value in known.items() if value)
+        found = list(query.recent(question))
         return json_answer({"traces": found, "before": found[-1]["timestamp"] if len(found) == limit else None})
 
-    def trace(self, request: Request, parameters: Parameters) -> Response:
+    def trace(self, query: Query, request: Request, parameters: Parameters) -> Response:
         """``/traces/{id}``."""
         trace_id = _trace_id(request.path_params["trace_id"])
-        spans = self._query.trace(trace_id, MAX_VIEW_SPANS + 1)
+        spans = list(islice(chain.from_iterable(query.trace(trace_id)), MAX_VIEW_SPANS + 1))
         if not spans:
             raise Refused(404, f"There is no trace {trace_id}; /api/v1/traces lists the newest ones")
         truncated = len(spans) > MAX_VIEW_SPANS
-        return json_answer(view_trace(spans[:MAX_VIEW_SPANS], truncated=truncated))
+        response = json_answer(view_trace(spans[:MAX_VIEW_SPANS], truncated=truncated))
+        if truncated:
+            response.headers[INCOMPLETE] = (
+                f"the spans after the first {MAX_VIEW_SPANS}; /api/v2/trace/{trace_id} has all"
+            )
+        return response
 
-    def logs(self, request: Request, parameters: Parameters) -> Response:
+    def trace_ids(self, query: Query, request: Request, parameters: Parameters) -> Response:
+        """``/traceIds``."""
+        prefix = parameters.text("prefix").strip().lower().replace("-", "")
+        if not _PREFIX.fullmatch(prefix):
+            raise ValueError("prefix is the beginning of a trace id: 6 to 32 hex characters")
+        limit = _limit(parameters, 20, 1_000)
+        found = query.trace_ids(prefix, limit + 1)
+        return json_answer({"traceIds": found[:limit], "more": len(found) > limit})
+
+    def logs(self, query: Query, request: Request, parameters: Parameters) -> Response:
         """``/logs``."""
+        limit = _limit(parameters, 1_000, _MAX_LOGS)
+        found, rest = self._logs(query, parameters, limit + 1), "earliest"
+        if parameters.text("trace_id"):
+            found, left_out = found[:limit], found[limit:]
+            rest = "latest"
+        else:
+            found, left_out = found[-limit:], found[:-limit]
+        response = json_answer(found)
+        if left_out:
+            response.headers[INCOMPLETE] = f"the {rest} records, beyond limit={limit}"
+        return response
+
+    def _logs(self, query: Query, parameters: Parameters, limit: int) -> list[dict[str, Any]]:
         levels = levels_from(parameters.text("level"))
         wanted = LogFilter(parameters.text("service").lower(), levels, parameters.text("grep"))
-        limit = _limit(parameters, 1_000, _MAX_LOGS)
         if parameters.text("trace_id"):
-            trace_id = _trace_id(parameters.text("trace_id"))
-            return json_answer(self._query.logs_of_trace(trace_id, wanted, limit))
-        since, until = self._window(parameters)
-        return json_answer(self._query.recent_logs(since, until, wanted, limit))
+            return query.logs_of_trace(_trace_id(parameters.text("trace_id")), wanted, limit)
+        return query.recent_logs(*self._window(parameters), wanted, limit)
 
     def _window(self, parameters: Parameters) -> tuple[int, int]:
         """Read ``since``, ``until`` and ``lookback``: by default all that is kept."""
@@ -127,13 +151,6 @@ def levels_from(level: str) -> list[str]:
     return [level] if level else []
 
 
-def _path(url: str) -> str:
-    try:
-        return urlsplit(url).path
-    except ValueError:
-        return ""
-
-
 def _trace_id(text: str) -> str:
     try:
         return normalize_trace_id(text.strip().lower().replace("-", ""))
@@ -145,9 +162,9 @@ def _limit(parameters: Parameters, default: int, maximum: int) -> int:
     limit = parameters.long("limit")
     if limit is None:
         return default
-    if limit <= 0:
+    if not 1 <= limit <= maximum:
         raise ValueError(f"limit is a number from 1 to {maximum}")
-    return min(limit, maximum)
+    return limit
 
 
 def _before(parameters: Parameters) -> int:

@@ -13,15 +13,22 @@ Between ``ingest`` (which inserts) and ``query`` (which selects). The contract i
   drop at once.
 * After **close** nothing may be called.
 
-Two exceptions, for two parties can be at fault: :class:`UnreadableRows` (their bytes), :class:`StoreError` (us).
+* A :class:`~clew.collector.patience.Patience` bounds a **select**; **stop** ends it from another thread.
+
+Exceptions by who is at fault: :class:`UnreadableRows` (their bytes), :class:`StoreError` (us),
+:class:`~clew.collector.patience.TooCostly` (the question).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from clew.collector.patience import TooCostly
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from clew.collector.patience import Patience
 
 Kind = Literal["spans", "logs"]
 
@@ -32,6 +39,10 @@ class StoreError(Exception):
 
 class UnreadableRows(Exception):  # noqa: N818 - it names their fault, not ours
     """The store cannot read the JSON it was given; the same rows fail again. Answer 400."""
+
+
+class TooManyRows(TooCostly):
+    """The rows of one answer take more memory than it may hold; fewer at a time would do."""
 
 
 class SpanStore(Protocol):
@@ -49,11 +60,17 @@ class SpanStore(Protocol):
     def holds(self, kind: Kind, rows: bytes) -> bool:
         """Say whether the last of these JSON objects (joined by commas) is stored. Raises :class:`StoreError`."""
 
-    def select(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    def select(
+        self, statement: str, parameters: Mapping[str, Any] | None = None, patience: Patience | None = None
+    ) -> list[dict[str, Any]]:
         """Return the rows of ``sql/<statement>.sql`` as dicts, its ``{name:Type}`` bound to ``parameters``.
 
-        Raises :class:`StoreError`; an unknown statement is a ``FileNotFoundError``.
+        Raises :class:`StoreError`, :class:`TooManyRows`, and what ``patience`` raises when it is over; an unknown
+        statement is a ``FileNotFoundError``.
         """
+
+    def stop(self, patience: Patience) -> None:
+        """End the statements that run with this patience. Returns at once; none running is no error."""
 
     def disk_bytes(self) -> int:
         """Return how many bytes the stored rows take on disk, compressed, indexes included."""

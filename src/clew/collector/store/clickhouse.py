@@ -10,16 +10,21 @@ process at any moment, for the page cache is the kernel's. It does not wait for 
 off), so a power cut may lose the last seconds.
 
 Statements lie in ``sql/``, one a file. In them ``$SPAN`` and ``$LOG`` stand for the columns of a row as
-:mod:`clew.collector.store.columns` reads them; everything that comes from outside is a bound ``{name:Type}``. A part in
-``[[name: ...]]`` is there only when the parameter of that name is given and not empty: the engine would fold an unused
-condition away, too, but takes milliseconds to think about each.
+:mod:`clew.collector.store.columns` reads them, ``$TRACE`` for what makes a trace (its id, or the lower half when
+``loose``), ``$KEY`` for its key in ``trace_index``, ``$REACH`` for the rows that
+:func:`clew.collector.query.window.reach` tells of; everything that comes from outside is a bound ``{name:Type}``. A
+part in ``[[name: ...]]`` is there only when the parameter of that name is given and not empty: the engine would fold
+an unused condition away, too, but takes milliseconds to think about each.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
+import math
 import queue
 import re
+import threading
 from contextlib import contextmanager
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
@@ -28,7 +33,8 @@ import clickhouse_connect
 import msgspec
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from clew.collector.store import Kind, StoreError, UnreadableRows, columns
+from clew.collector.patience import OVERDUE, Patience, TooCostly
+from clew.collector.store import Kind, StoreError, TooManyRows, UnreadableRows, columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +42,6 @@ if TYPE_CHECKING:
 
     from clickhouse_connect.driver.client import Client
 
-OLD_PARTS_S: Final = (60, 2)  # how long a merged part stays beside what it became; with a bound on the disk
 READERS: Final = 4  # queries at a time; each is a handle of its own, for a handle serves one caller at a time
 
 # The engine inside our process, held to its share (memory budget of the collector: 1.5 GB; idle CPU near zero).
@@ -73,14 +78,28 @@ INSERT_SETTINGS: Final[dict[str, Any]] = {
 }
 READ_SETTINGS: Final[dict[str, Any]] = {
     "prefer_column_name_to_alias": 1,  # WHERE trace_id = ... means the column, though SELECT reads it as hex
-    "max_execution_time": 30,
-    "max_memory_usage": 600_000_000,
+    # All readers together leave the inserts their part of max_server_memory_usage; what can go to disk does before.
+    "max_memory_usage": 220_000_000,
+    "max_bytes_before_external_group_by": 80_000_000,
+    "max_bytes_before_external_sort": 80_000_000,
+    "max_result_bytes": 64_000_000,  # of one statement: what is more comes in pages
 }
 
 # Codes of the engine that mean "these bytes": CANNOT_PARSE_* and kin, TYPE_MISMATCH, INCORRECT_DATA, bad numbers/UTF-8.
 _UNREADABLE: Final = frozenset(
     {6, 25, 26, 27, 33, 38, 41, 43, 53, 69, 70, 72, 117, 131, 190, 321, 441, 467, 636, 675, 676}
 )
+
+# Codes that tell of bytes on disk that are not what was written: CHECKSUM_DOESNT_MATCH, CANNOT_DECOMPRESS, and kin.
+_BROKEN: Final = frozenset(
+    {23, 32, 33, 34, 36, 38, 40, 41, 49, 74, 76, 79, 84, 86, 107, 117, 226, 228, 246, 271, 432, 1001}
+)
+_BROKEN_PART: Final = re.compile(r"\(while reading from part \S*?([0-9a-zA-Z_-]+)/? located on disk")
+_TIME: Final = frozenset({159, 160, 394})  # TIMEOUT_EXCEEDED, TOO_SLOW, QUERY_WAS_CANCELLED
+_MEMORY: Final = frozenset({173, 241, 307})  # CANNOT_ALLOCATE_MEMORY, MEMORY_LIMIT_EXCEEDED, TOO_MANY_BYTES
+_TOO_MANY_ROWS: Final = 396
+
+_log = logging.getLogger("clew.collector")
 
 
 class ClickHouseStore:
@@ -103,10 +122,13 @@ class ClickHouseStore:
         max_disk: int = 0,
         autocomplete_keys: Sequence[str] = (),
     ) -> None:
+        self._place = path, url
         self._writer = _connect(path, url, INSERT_SETTINGS)
         self._readers: queue.LifoQueue[Client] = queue.LifoQueue()  # the same few again and again, caches warm
         for _ in range(READERS):
             self._readers.put(_connect(path, url, READ_SETTINGS))
+        self._control = _connect(path, url, READ_SETTINGS)  # for the collector itself, so that it waits for no question
+        self._control_lock = threading.Lock()
         self._create(retain_s, max_disk, autocomplete_keys)
 
     def insert(self, kind: Kind, rows: bytes, token: str) -> None:
@@ -117,10 +139,12 @@ class ClickHouseStore:
             )
 
     def works(self, room: int = 0) -> bool:
-        """See :class:`~clew.collector.store.SpanStore`."""
+        """See :class:`~clew.collector.store.SpanStore`. Makes a table, fills it and drops it."""
         try:
             with _translated():
+                self._writer.command("CREATE TABLE IF NOT EXISTS probe (n UInt8) ENGINE = MergeTree ORDER BY n")
                 self._writer.command("INSERT INTO probe SELECT 1")
+                self._writer.command("DROP TABLE probe SYNC")
                 free = self._writer.command("SELECT min(unreserved_space) FROM system.disks")
         except StoreError:
             return False
@@ -137,26 +161,41 @@ class ClickHouseStore:
         }
         return bool(self.select(f"holds_{kind}", parameters)[0]["found"])
 
-    def select(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    def select(
+        self, statement: str, parameters: Mapping[str, Any] | None = None, patience: Patience | None = None
+    ) -> list[dict[str, Any]]:
         """See :class:`~clew.collector.store.SpanStore`. Waits for a free handle when all are busy."""
-        sql = read_statement(statement, frozenset(name for name, value in (parameters or {}).items() if value))
-        with self._reader() as client, _translated():
-            return list(client.query(sql, parameters=dict(parameters or {})).named_results())
+        given = dict(parameters or {})
+        patience = patience or Patience()
+        sql = read_statement(statement, frozenset(name for name, value in given.items() if value))
+        while True:
+            patience.check()
+            try:
+                with self._reader() as client, _translated(), _bounded(patience):
+                    return list(client.query(f"{sql}{_limits(sql, patience)}", parameters=given).named_results())
+            except StoreError as error:
+                if not self._set_aside(error):
+                    raise
+
+    def stop(self, patience: Patience) -> None:
+        """See :class:`~clew.collector.store.SpanStore`."""
+        with self._controls() as client, _translated():
+            client.command(f"KILL QUERY WHERE Settings['log_comment'] = '{patience.name}' ASYNC")
 
     def disk_bytes(self) -> int:
-        """See :class:`~clew.collector.store.SpanStore`."""
-        return int(self.select("disk_bytes")[0]["bytes"])
+        """See :class:`~clew.collector.store.SpanStore`. Never waits for questions."""
+        return int(self._ask("disk_bytes")[0]["bytes"])
 
     def drop_oldest(self) -> int:
-        """Drop the part that was received first, of any table; see ``oldest_part.sql``.
+        """Drop the part of ``spans`` or ``logs`` that was received first.
 
         A part is the finest unit that goes at once; it may hold seconds or most of a day.
         """
-        oldest = self.select("oldest_part")
+        oldest = self._ask("oldest_part")
         if not oldest:
             return 0
         part = oldest[0]
-        with self._reader() as client, _translated():
+        with self._controls() as client, _translated():
             # Neither name comes from outside: both are the engine's own, and DDL takes no bound parameters.
             client.command(f"ALTER TABLE {part['table']} DROP PART '{part['name']}'")
         return int(part["bytes"])
@@ -165,35 +204,95 @@ class ClickHouseStore:
         """See :class:`~clew.collector.store.SpanStore`. Waits for what is running."""
         for _ in range(READERS):
             self._readers.get().close()
+        with self._controls() as client:
+            client.close()
         self._writer.close()
 
     def truncate(self) -> None:
         """Forget all rows, keep the tables: for tests, which share one engine a process."""
-        for table in _KEPT:
+        for table in ("spans", "logs", "trace_index", "names", "tag_values"):
             self._writer.command(f"TRUNCATE TABLE {table}")
+
+    def _ask(self, statement: str) -> list[dict[str, Any]]:
+        """Ask for the collector itself."""
+        with self._controls() as client, _translated():
+            return list(client.query(read_statement(statement)).named_results())
+
+    @contextmanager
+    def _controls(self) -> Iterator[Client]:
+        with self._control_lock:
+            yield self._control
+
+    def _set_aside(self, error: StoreError) -> bool:
+        """Take the part that cannot be read out of its table, so that everything else can; whether there was one.
+
+        Looking for the flipped bit in a broken block takes the engine seconds: that is paid once, not by each question.
+        The part stays in the directory ``detached`` of its table.
+        """
+        if not (named := _BROKEN_PART.search(str(error))) or getattr(error.__cause__, "code", None) not in _BROKEN:
+            return False
+        with self._controls() as client, _translated():
+            found = client.query(_read("find_part"), parameters={"name": named[1]}).result_rows
+            for table, rows in found:
+                client.command(f"ALTER TABLE {table} DETACH PART '{named[1]}'")
+                _log.error(
+                    "store: part %s of %s is damaged and was set aside with its %d rows (directory 'detached'); "
+                    "the rest goes on: %s",
+                    named[1],
+                    table,
+                    rows,
+                    error,
+                )
+        return True
 
     @contextmanager
     def _reader(self) -> Iterator[Client]:
+        """Lend a handle; after a failure it is another one.
+
+        Rows that the embedded engine had ready when it ended a statement would come with the next answer of that
+        handle (seen here, 2026-11).
+        """
         client = self._readers.get()
         try:
             yield client
-        finally:
-            self._readers.put(client)
+        except BaseException:
+            self._readers.put(_renewed(client, self._place))
+            raise
+        self._readers.put(client)
 
     def _create(self, retain_s: int, max_disk: int, autocomplete_keys: Sequence[str]) -> None:
         with _translated():
-            granule_s = _granule_s(retain_s, max_disk)
+            self._renew_trace_index()
             for statement, layout in _SCHEMA.items():
                 sql = _read(statement).replace("$COLUMNS", layout).replace("$RETAIN", str(int(retain_s)))
-                self._writer.command(sql.replace("$GRANULE", str(granule_s)))
+                self._writer.command(sql)
             for view, (statement, layout) in _VIEWS.items():
                 select = _read(statement).replace("$COLUMNS", layout).partition(" AS\n")[2]
-                select = select.replace("$GRANULE", str(granule_s))
                 self._writer.command(f"ALTER TABLE {view} MODIFY QUERY {select}")  # at once: no insert falls between
-            for table in _KEPT:
+            for table in ("spans", "logs", "trace_index", "names", "tag_values"):
                 self._keep_for(table, int(retain_s))
-                self._limit_parts(table, int(retain_s), max_disk)
+            for table in ("spans", "logs"):
+                self._limit_parts(table, max_disk)
+            self._fill_trace_index()
+            for view in ("schema_trace_index_spans_view", "schema_trace_index_logs_view"):
+                self._writer.command(_read(view).replace("$KEY", _PLACEHOLDERS["$KEY"]))
             self._collect_values_of(autocomplete_keys)
+
+    def _renew_trace_index(self) -> None:
+        """Forget an index whose keys were made of whole ids, before 0.2: it follows from the rows."""
+        view = "SELECT create_table_query FROM system.tables WHERE database = currentDatabase() AND name = '{}'"
+        found = self._writer.query(view.format("trace_index_spans_view")).result_rows
+        if found and _PLACEHOLDERS["$KEY"] not in found[0][0]:
+            for name in ("VIEW trace_index_spans_view", "VIEW trace_index_logs_view", "TABLE trace_index"):
+                self._writer.command(f"DROP {name} SYNC")
+
+    def _fill_trace_index(self) -> None:
+        """Make the index of the rows that are there. Its views come last, so a kill meanwhile starts it again."""
+        if self._writer.query("EXISTS VIEW trace_index_spans_view").result_rows[0][0]:
+            return
+        for view in ("schema_trace_index_spans_view", "schema_trace_index_logs_view"):
+            rows = _read(view).partition(" AS\n")[2].replace("$KEY", _PLACEHOLDERS["$KEY"])
+            self._writer.command(f"INSERT INTO trace_index {rows}")
 
     def _keep_for(self, table: str, retain_s: int) -> None:
         """Bring an existing table to today's retention; rows there already are judged by it at their next merge."""
@@ -204,18 +303,13 @@ class ClickHouseStore:
             settings={"materialize_ttl_after_modify": 0},
         )
 
-    def _limit_parts(self, table: str, retain_s: int, max_disk: int) -> None:
-        """A part is what :meth:`drop_oldest` drops: with a bound on the disk, none may grow to much of it.
-
-        Then, too, parts that were merged go at once, for they may be most of what is there.
-        """
+    def _limit_parts(self, table: str, max_disk: int) -> None:
+        """A part is what :meth:`drop_oldest` drops: with a bound on the disk, none may grow to much of it."""
         largest = max(max_disk // 20, 200_000) if max_disk else 150_000_000_000  # the engine's default
         smallest = min(largest, 1 << 20)  # the bound while the engine is busy, by default 1 MiB
         self._writer.command(
             f"ALTER TABLE {table} MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = {largest}, "
-            f"max_bytes_to_merge_at_min_space_in_pool = {smallest}, "
-            f"old_parts_lifetime = {OLD_PARTS_S[bool(max_disk)]}, "
-            f"merge_with_ttl_timeout = {min(max(retain_s // 10, 5), 14_400)}"
+            f"max_bytes_to_merge_at_min_space_in_pool = {smallest}"
         )
 
     def _collect_values_of(self, keys: Sequence[str]) -> None:
@@ -225,13 +319,20 @@ class ClickHouseStore:
             self._writer.command(_read("schema_tag_values_view").replace("$KEYS", ", ".join(map(_literal, keys))))
 
 
-def _granule_s(retain_s: int, max_disk: int) -> int:
-    """Return to how many seconds the time of arrival is cut: a coarse one costs no room, retention wants a fine one."""
-    return max(1, min(retain_s // 20, 10 if max_disk else 600))
+_OPTIONAL: Final = re.compile(r"\[\[(\w+): ((?:(?!\[\[|\]\]).)*)\]\]", re.DOTALL)  # the innermost
 
-
-_KEPT: Final = ("spans", "logs", "trace_index", "names", "tag_values")  # tables with rows, each with a time of arrival
-_OPTIONAL: Final = re.compile(r"\[\[(\w+): (.*?)\]\]", re.DOTALL)
+# What stands for what in the statements; in this order, for one may hold the next.
+_PLACEHOLDERS: Final = {
+    "$SPAN": columns.selected(columns.SPANS),
+    "$LOG": columns.selected(columns.LOGS),
+    "$REACH": """(intDiv(timestamp, 600000000) BETWEEN {near_first:UInt64} AND {near_last:UInt64}
+       [[far_ids: OR (intDiv(timestamp, 600000000), trace_id) IN arrayMap((bucket, id) ->
+         (bucket, toFixedString(unhex(id), 16)), {far_id_buckets:Array(UInt64)}, {far_ids:Array(String)})]]
+       [[far_keys: OR intDiv(timestamp, 600000000) IN {far_buckets:Array(UInt64)}
+         AND $KEY IN {far_keys:Array(UInt32)}]])""",
+    "$KEY": "toUInt32(cityHash64(substring(trace_id, 9)))",
+    "$TRACE": "[[strict: trace_id]][[loose: substring(trace_id, 9)]]",
+}
 
 # In the order of creation: a view after the tables it joins.
 _SCHEMA: Final = {
@@ -242,12 +343,9 @@ _SCHEMA: Final = {
     "schema_logs_in": columns.LOG_JSON,
     "schema_logs_view": columns.sourced(columns.LOGS),
     "schema_trace_index": "",
-    "schema_trace_index_spans_view": "",
-    "schema_trace_index_logs_view": "",
     "schema_names": "",
     "schema_names_view": "",
     "schema_tag_values": "",
-    "schema_probe": "",
 }
 
 # What turns JSON into rows: view -> statement and columns. A view of an older version is brought to today's.
@@ -260,8 +358,12 @@ _VIEWS: Final = {
 @functools.lru_cache(maxsize=1_024)
 def read_statement(name: str, given: frozenset[str] = frozenset()) -> str:
     """Return the read statement ``sql/<name>.sql`` with its placeholders filled in, for these parameters given."""
-    sql = _OPTIONAL.sub(lambda part: part[2] if part[1] in given else "", _read(name))
-    return sql.replace("$SPAN", columns.selected(columns.SPANS)).replace("$LOG", columns.selected(columns.LOGS))
+    sql = _read(name)
+    for placeholder, text in _PLACEHOLDERS.items():
+        sql = sql.replace(placeholder, text)
+    while (chosen := _OPTIONAL.sub(lambda part: part[2] if part[1] in given else "", sql)) != sql:
+        sql = chosen  # from the innermost to the outermost
+    return sql
 
 
 def _read(name: str) -> str:
@@ -279,6 +381,42 @@ def _connect(path: Path | None, url: str, settings: dict[str, Any]) -> Client:
         return clickhouse_connect.get_client(
             interface="chdb", path=str(path or ":memory:"), settings=settings, chdb_options=ENGINE_OPTIONS
         )
+
+
+def _limits(sql: str, patience: Patience) -> str:
+    """Return what binds a statement to its question: the time left, and the name under which it can be stopped."""
+    seconds = 0 if math.isinf(patience.limit_s) else max(1, math.ceil(patience.left_s))
+    start = ", " if "\nSETTINGS " in sql else "\nSETTINGS "
+    return f"{start}log_comment = '{patience.name}', max_execution_time = {seconds}"
+
+
+def _renewed(client: Client, place: tuple[Path | None, str]) -> Client:
+    """Return a new handle for one that has failed, or that one if there is none to be had."""
+    try:
+        renewed = _connect(*place, READ_SETTINGS)
+    except StoreError:
+        return client
+    client.close()
+    return renewed
+
+
+@contextmanager
+def _bounded(patience: Patience) -> Iterator[None]:
+    """Tell a question that costs too much from a store that fails."""
+    try:
+        yield
+    except ClickHouseError as error:
+        code = getattr(error, "code", None)
+        if code in _TIME:
+            patience.check()
+            raise TooCostly(OVERDUE.format(patience.limit_s)) from error
+        if code == _TOO_MANY_ROWS:
+            raise TooManyRows("One answer would hold too much; lower the limit") from error
+        if code in _MEMORY:
+            raise TooCostly(
+                "The question needs more memory than one may take. Ask for a shorter time or name a service."
+            ) from error
+        raise
 
 
 @contextmanager

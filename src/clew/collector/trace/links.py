@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from clew.collector.patience import Patience
 from clew.collector.trace.tree import build_tree
 
 if TYPE_CHECKING:
@@ -38,13 +39,17 @@ class Linker:
         self._calls: dict[_Pair, int] = {}
         self._errors: dict[_Pair, int] = {}
 
-    def put_trace(self, spans: Sequence[Span], times: int = 1) -> None:
-        """Count the links of one trace (all of ``spans`` belong to it), or of ``times`` traces that look alike."""
+    def put_trace(self, spans: Sequence[Span], times: int = 1, patience: Patience | None = None) -> None:
+        """Count the links of one trace (all of ``spans`` belong to it), or of ``times`` traces that look alike.
+
+        A trace may be long: with ``patience`` this ends in the middle, by what that raises, when it is over.
+        """
         if not spans:
             return
+        patience = patience or Patience()
         root = build_tree(spans).root
         remote_above: dict[int, Span | None] = {}  # by node: the nearest span above it that is no local one
-        for node, span in root.spans():
+        for node, span in patience.each(root.spans()):
             above = _remote_above(node, remote_above)
             remote_above[id(node)] = above
             for parent, child, failed in _links_of(node, span, above, is_root=node is root):

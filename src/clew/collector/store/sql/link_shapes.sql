@@ -59,7 +59,7 @@ FROM (
                  toString(local_service), (toString(local_ipv4), toString(local_ipv6), local_port),
                  toString(remote_service), mapContains(tags, 'error')))) AS spans
         FROM spans
-        WHERE intDiv(timestamp, 600000000) BETWEEN {first_bucket:UInt64} AND {last_bucket:UInt64}
+        WHERE $REACH
           AND cityHash64(substring(trace_id, 9)) % {slices:UInt64} = {slice:UInt64}
         GROUP BY substring(trace_id, 9)
         HAVING max(timestamp BETWEEN {since:UInt64} AND {until:UInt64}) AND count() <= {max_spans:UInt64}

@@ -1,4 +1,5 @@
 SELECT DISTINCT remote_service AS name
 FROM names
-WHERE local_service = {service:String} AND remote_service != ''
+WHERE local_service = {service:String} AND remote_service > {after:String}
 ORDER BY remote_service
+LIMIT {limit:UInt64}

@@ -1,1 +1,5 @@
-SELECT DISTINCT local_service AS name FROM names ORDER BY local_service
+SELECT DISTINCT local_service AS name
+FROM names
+WHERE local_service > {after:String}
+ORDER BY local_service
+LIMIT {limit:UInt64}

@@ -1,1 +1,5 @@
-SELECT DISTINCT name FROM names WHERE local_service = {service:String} AND name != '' ORDER BY name
+SELECT DISTINCT name
+FROM names
+WHERE local_service = {service:String} AND name > {after:String}
+ORDER BY name
+LIMIT {limit:UInt64}

@@ -1,1 +1,5 @@
-SELECT DISTINCT value AS name FROM tag_values WHERE key = {key:String} ORDER BY value LIMIT {limit:UInt64}
+SELECT DISTINCT value AS name
+FROM tag_values
+WHERE key = {key:String} [[after: AND value > {after:String}]]
+ORDER BY value
+LIMIT {limit:UInt64}

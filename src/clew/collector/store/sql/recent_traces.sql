@@ -4,25 +4,30 @@
 WITH parent_id IN (toFixedString('', 8), span_id) AS is_root
 SELECT lower(hex(trace_id)) AS id,
        minIf((NOT is_root, timestamp), timestamp > 0).2 AS started,
-       argMin((local_service, name), (NOT is_root, timestamp)) AS root,
+       argMin((local_service, name), (timestamp = 0, NOT is_root, timestamp)) AS root,
        max(is_root) AS has_root,
-       max(timestamp + duration) - started AS duration_us,
+       greatest(max(timestamp + duration), started) - started AS duration_us,
        uniqExact(span_id, shared) AS spans,
        uniqExactIf((span_id, shared), mapContains(tags, 'error')) AS errors,
        groupUniqArray(local_service) AS services
 FROM spans
-WHERE intDiv(timestamp, 600000000) BETWEEN {first_bucket:UInt64} AND {last_bucket:UInt64}
-  AND trace_id IN (
+WHERE $REACH
+  [[within: AND trace_id IN (
     SELECT trace_id
     FROM spans
-    WHERE intDiv(timestamp, 600000000) BETWEEN {first_bucket:UInt64} AND {last_bucket:UInt64}
-      AND timestamp >= {earliest:UInt64}
+    WHERE intDiv(timestamp, 600000000) BETWEEN intDiv({since:UInt64}, 600000000) AND intDiv({until:UInt64}, 600000000)
+      AND timestamp BETWEEN {since:UInt64} AND {until:UInt64}
+  )]]
+  [[lead: AND trace_id IN (
+    SELECT trace_id
+    FROM spans
+    WHERE $REACH
       [[service: AND local_service = {service:String}]]
       [[name: AND name = {name:String}]]
       [[errors_only: AND mapContains(tags, 'error')]]
-  )
+  )]]
 GROUP BY trace_id
-HAVING started BETWEEN {since:UInt64} AND {until:UInt64}
+HAVING started > 0 AND started BETWEEN {since:UInt64} AND {until:UInt64}
    [[min_duration: AND duration_us >= {min_duration:UInt64}]]
 ORDER BY started DESC, id DESC
 LIMIT {limit:UInt64}
