@@ -11,6 +11,7 @@ import pytest
 
 from clew.collector import ingest as ingest_module
 from clew.collector.ingest import Ingest, Unavailable
+from clew.collector.ingest import feed as feed_module
 from clew.collector.ingest.feed import BACKLOG
 from clew.collector.ingest.journal import Journal
 from clew.collector.ingest.payload import BadPayload, check
@@ -355,3 +356,18 @@ async def test_feed_delivers_and_tells_what_it_lost(open_ingest: Callable[..., I
         first = await asyncio.wait_for(anext(slow), TIMEOUT_S)
     assert 10 == first.lost
     assert json.loads(_spans(11)) == json.loads(first.payload)
+
+
+async def test_feed_holds_a_bounded_number_of_bytes(
+    open_ingest: Callable[..., Ingest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a follower who does not read: few large payloads push out as much as many small ones."""
+    monkeypatch.setattr(feed_module, "BACKLOG_BYTES", 1_000)
+    ingest = open_ingest()
+    with ingest.subscribe() as slow:
+        for size in (400, 400, 400, 2_000, 10):
+            tags = {"a": "a" * size}
+            ingest.offer("spans", json.dumps([{"traceId": "a", "id": "b", "tags": tags}]).encode(), "udp")
+        found = await asyncio.wait_for(anext(slow), TIMEOUT_S)
+    assert 4 == found.lost
+    assert 10 == len(json.loads(found.payload)[0]["tags"]["a"])
