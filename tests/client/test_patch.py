@@ -258,3 +258,34 @@ def test_functions_and_methods_are_found_by_pickle_and_copy(library: types.Modul
     assert pickle.loads(pickle.dumps(library.function)) is library.function
     assert copy.deepcopy(library.Base.run) is library.Base.run
     assert ("ours", ("Base", 1, "w")) == pickle.loads(pickle.dumps(library.Base().run))()
+
+
+def test_logging_calls_what_was_patched_before_and_leaves_what_was_patched_after() -> None:
+    """Another tool's wrapper of Logger.handle, below ours and above it."""
+    import logging
+
+    from clew import logging as clew_logging
+
+    calls: list[str] = []
+    plain = logging.Logger.handle
+
+    def around(name: str, original: Any) -> Any:
+        @functools.wraps(original)
+        def handle(self: logging.Logger, record: logging.LogRecord) -> None:
+            calls.append(f"{name} {hasattr(record, 'trace_id')}")
+            original(self, record)
+
+        return handle
+
+    clew_logging.uninstall()
+    try:
+        logging.Logger.handle = around("below", plain)  # type: ignore[method-assign]
+        clew_logging.follow()
+        above = logging.Logger.handle = around("above", logging.Logger.handle)  # type: ignore[method-assign]
+        logging.getLogger("clew.test.patch").warning("once")
+        clew_logging.uninstall()
+        assert logging.Logger.handle is above
+        logging.getLogger("clew.test.patch").warning("twice")
+    finally:
+        logging.Logger.handle = plain  # type: ignore[method-assign]
+    assert ["above False", "below True", "above False", "below False"] == calls

@@ -180,7 +180,7 @@ FOREIGN = """
 import asyncio, functools, inspect, multiprocessing.pool, queue, threading
 import concurrent.futures.thread, concurrent.futures.process
 import aiohttp, flask, gevent.threadpool, gunicorn.glogging, httpx, requests, sqlite3, starlette.applications
-import aiosqlite, apscheduler.schedulers.base, uvicorn.protocols.http.h11_impl, werkzeug.serving
+import aiosqlite, apscheduler.schedulers.base, grpc.aio, uvicorn.protocols.http.h11_impl, werkzeug.serving
 from clew import _patch
 """
 
@@ -206,9 +206,10 @@ for hook, name in hooks:
     setattr(hook._owner, name, foreign); owners[hook, name] = foreign
 clew.uninstrument()
 print(len(hooks) > 30)
+stays = {(aiohttp.ClientResponse, name) for name in ("_response_eof", "close", "release")}  # ends calls under way
 for (hook, name), foreign in owners.items():
     assert vars(hook._owner)[name] is foreign, name
-    assert hook.wrapper.__code__.co_name == "pass_on", name
+    assert hook.wrapper.__code__.co_name == "pass_on" or (hook._owner, name) in stays, name
 queue.Queue().put(1); list(multiprocessing.pool.ThreadPool(1).imap(str, [1]))
 clew.instrument()
 for (hook, name), foreign in owners.items():

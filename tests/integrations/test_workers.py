@@ -627,3 +627,41 @@ def test_threads_that_are_greenlets_follow_the_rules_of_threads(program: str, wa
     """Patched by gevent before or after clew."""
     patch = "from gevent import monkey; monkey.patch_all()\n"
     assert ["r1", "nobody", "r2", "r2"] == run_fresh(patch + BEFORE + program, tmp_path, way).lines
+
+
+AS_IN_314 = """
+import contextvars, sys, threading
+start = threading.Thread.start
+def start_in_context(self):
+    if self._context is None:
+        self._context = contextvars.copy_context() if INHERIT else contextvars.Context()
+    run, context = self.run, self._context
+    self.run = lambda: context.run(run)
+    start(self)
+if not hasattr(threading.Thread(), "_context"):
+    threading.Thread._context = None
+    threading.Thread.start = start_in_context
+"""
+
+
+@pytest.mark.parametrize("inherit", [True, False])
+@pytest.mark.parametrize("program", [ONE_SHOT["thread"], ONE_SHOT["timer"]])
+def test_thread_that_runs_in_a_context_of_its_own_is_the_request_s(program: str, inherit: bool, tmp_path: Path) -> None:
+    """As all do since 3.14: in an empty one, or in a copy of its starter's (with free threads)."""
+    before = AS_IN_314.replace("INHERIT", str(inherit)) + BEFORE
+    assert ["r1"] == run_fresh(before + program, tmp_path, "last").lines
+
+
+@pytest.mark.parametrize("inherit", [True, False])
+def test_worker_that_runs_in_a_context_of_its_own_is_nobody_s(inherit: bool, tmp_path: Path) -> None:
+    """Also where the context is a copy; and a context that the program gives is the program's choice."""
+    program = """
+from concurrent.futures import ThreadPoolExecutor
+class Given(threading.Thread):
+    def run(self): print(whose())
+with request("r1"):
+    pool = ThreadPoolExecutor(1, initializer=lambda: print(whose())); pool.submit(int).result()
+    thread = Given(); thread._context = contextvars.Context(); thread.start(); thread.join()
+"""
+    before = AS_IN_314.replace("INHERIT", str(inherit)) + BEFORE
+    assert ["nobody", "nobody"] == run_fresh(before + program, tmp_path, "last").lines

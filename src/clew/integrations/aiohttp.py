@@ -51,7 +51,10 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Undo ``install``. An application that is traced by hand takes what it needs again with its next request."""
+    """Undo ``install``. An application that is traced by hand takes what it needs again with its next request.
+
+    What ends a call with its response stays, for calls that are under way and for sessions that are traced by hand.
+    """
     unpatch(RequestHandler, "_handle_request")
     unpatch(aiohttp.ClientSession, "_request")
     unpatch(web.StreamResponse, "prepare")
