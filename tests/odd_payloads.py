@@ -64,7 +64,7 @@ def _array(items: SearchStrategy[str], size: int = 3) -> SearchStrategy[str]:
 def _pair(key: str, value: SearchStrategy[str]) -> SearchStrategy[tuple[str, str]]:
     """A key, now and then in odd case, and its value, now and then of another type."""
     names = st.sampled_from((key,) * 12 + (key.upper(), key.capitalize()))
-    return st.tuples(_string(names), st.one_of(value, value, value, value, value, value, _literal))
+    return st.tuples(_string(names), st.one_of(*[value] * 15, _literal))
 
 
 _endpoint = _object(
@@ -76,11 +76,11 @@ _endpoint = _object(
     ),
     4,
 )
-_tags = _object(st.tuples(_string(_text), st.one_of(_string(_text), _string(_text), _literal)), 4)
+_tags = _object(st.tuples(_string(_text), st.one_of(*[_string(_text)] * 9, _literal)), 4)
 _annotation = st.builds(
     lambda timestamp, value, rest: f'{{"timestamp":{timestamp},"value":{value}{rest}}}',
-    st.one_of(_number.map(str), _number.map(str), _literal),
-    st.one_of(_string(_text), _string(_text), _literal),
+    st.one_of(*[_number.map(str)] * 9, _literal),
+    st.one_of(*[_string(_text)] * 9, _literal),
     st.sampled_from(("", "", "", ',"x":1', ',"value":"second"')),
 )
 _VALUES: dict[str, SearchStrategy[str]] = {

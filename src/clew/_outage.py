@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from clew import _clock
 
-_QUICK_S: Final = 0.05  # a refusal within a host or network is there at once; what takes longer is waiting for nothing
 _ASK_AGAIN_S: Final = 5.0  # after a failure that took time, nobody waits for another one so soon
-_PATIENCE_S: Final = 0.1  # enough for a message to a collector that is back
-_TIME: Final = slice(0, 8)
+PATIENCE_S: Final = 0.5  # enough for one message to a collector that is back
+_TIME: Final = slice(0, 8)  # nanoseconds before which nobody asks again; 0: it is there, as far as one knows
+_REFUSED: Final = 1
 _ERROR_TOLD: Final = 8  # single bytes: whether one of the family has logged it
 _LOSS_TOLD: Final = 9
 _BYTES: Final = 16
@@ -32,9 +32,9 @@ class Outage:
         """Tell whether the last try failed."""
         return any(self._page[_TIME])
 
-    def note_failure(self, took_s: float) -> None:
-        """Note a try that failed after so many seconds."""
-        ask_ns = _clock.perf_counter_ns() + int(_ASK_AGAIN_S * 1e9) if took_s > _QUICK_S else 1
+    def note_failure(self, slow: bool) -> None:
+        """Note a try that failed, after a wait or at once."""
+        ask_ns = _clock.perf_counter_ns() + int(_ASK_AGAIN_S * 1e9) if slow else _REFUSED
         self._page[_TIME] = ask_ns.to_bytes(8, sys.byteorder)
 
     def note_success(self) -> None:
@@ -43,11 +43,14 @@ class Outage:
             self._page[_TIME] = bytes(8)
 
     def patience_s(self, timeout_s: float) -> float:
-        """Say how long an end of a process may wait for the collector: as long as it may, hardly, or not at all."""
+        """Say how long an end of a process may wait for an answer: as long as it may, a moment, or not at all.
+
+        One that refused is asked again: it refuses at once, or is back.
+        """
         ask_ns = int.from_bytes(self._page[_TIME], sys.byteorder)
-        if ask_ns == 0:
+        if ask_ns <= _REFUSED:
             return timeout_s
-        return min(timeout_s, _PATIENCE_S) if _clock.perf_counter_ns() >= ask_ns else 0.0
+        return min(timeout_s, PATIENCE_S) if _clock.perf_counter_ns() >= ask_ns else 0.0
 
     def first_to_tell_error(self) -> bool:
         """Tell whether nobody in the family has logged an error yet, and take it on."""

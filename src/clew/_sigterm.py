@@ -27,6 +27,8 @@ import sys
 from _thread import allocate_lock, get_ident, start_new_thread
 from typing import TYPE_CHECKING, Any, Final
 
+from clew._fork import import_apart_from_forks
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -169,8 +171,7 @@ def _give_up() -> None:
     global _wanted, _pending
     _wanted = False
     try:
-        import ctypes
-
+        ctypes = import_apart_from_forks("ctypes")
         _pending = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(_do_without_pipe)
         ctypes.pythonapi.Py_AddPendingCall(_pending, None)
     except Exception:  # noqa: BLE001, S110 - no ctypes here
@@ -209,8 +210,7 @@ def _leave_in_time() -> None:
 def _die() -> None:
     """Die of SIGTERM in another thread than the main one, which alone may ask Python for the default action."""
     try:
-        import ctypes
-
+        ctypes = import_apart_from_forks("ctypes")
         ctypes.CDLL(None).signal(_TERM, None)
     except Exception:  # noqa: BLE001 - no ctypes here: then the harder way
         os.kill(os.getpid(), signal.SIGKILL)

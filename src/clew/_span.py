@@ -12,7 +12,16 @@ from clew import _context
 from clew._context import ENDED_ELSEWHERE, Node, Trace, current
 from clew._secrets import clean
 from clew._stack import stack_of
-from clew.wire import MAX_ANNOTATIONS, MAX_STACK_CHARS, MAX_TAG_VALUE_CHARS, cut
+from clew.wire import (
+    MAX_ANNOTATIONS,
+    MAX_NAME_CHARS,
+    MAX_STACK_CHARS,
+    MAX_TAG_KEY_CHARS,
+    MAX_TAG_VALUE_CHARS,
+    MAX_TAGS,
+    count_cut_tags,
+    cut,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +33,7 @@ F = TypeVar("F", bound="Callable[..., object]")
 _request_code: set[CodeType] = set()  # of the functions that serve requests; see begins_request()
 
 UNFINISHED: Final = -1
+_MAX_TICKS_NS: Final = 1 << 62
 _HOW_GENERATORS_END: Final = (GeneratorExit, StopIteration, StopAsyncIteration)
 _MAX_CLEANED_CHARS: Final = 4 * MAX_STACK_CHARS  # of an exception's text: what is cleaned is a bit shorter afterwards
 _MAX_CAUSES: Final = 10  # of an exception, one behind the other
@@ -35,9 +45,9 @@ class Endpoint:
     __slots__ = ("ip", "port", "service")
 
     def __init__(self, service: str | None = None, ip: str | None = None, port: int | None = None) -> None:
-        self.service = service
-        self.ip = ip
-        self.port = port
+        self.service = None if service is None else to_name(service)
+        self.ip = None if ip is None else to_name(ip)
+        self.port = 0 if port is None else _port(port)
 
 
 class Span(Node):
@@ -58,16 +68,22 @@ class Span(Node):
     start_ns: int
 
     def tag(self, key: str, value: object) -> None:
-        """Add or replace a tag. Values that are not text become text now, in the caller's thread; long ones are cut."""
+        """Add or replace a tag. Values that are not text become text now, in the caller's thread; long ones are cut.
+
+        Beyond 64 tags further ones are only counted (tag ``clew.cut``).
+        """
         text = value if type(value) is str and len(value) <= MAX_TAG_VALUE_CHARS else to_tag(value)
-        try:
-            self.tags[key] = text
-        except TypeError:  # a list, say, as the key
-            self.tags[to_tag(key)] = text
+        if type(key) is not str or len(key) > MAX_TAG_KEY_CHARS:
+            key = to_key(key)
+        tags = self.tags
+        if len(tags) < MAX_TAGS or key in tags:
+            tags[key] = text
+        else:
+            count_cut_tags(tags, 1)
 
     def annotate(self, value: str, ticks_ns: int | None = None) -> None:
         """Note that something happened now, or at a reading of the monotonic clock (``time.perf_counter_ns()``)."""
-        at = _context.ticks_ns() if ticks_ns is None else ticks_ns
+        at = ticks_ns if type(ticks_ns) is int and abs(ticks_ns) < _MAX_TICKS_NS else _context.ticks_ns()
         if self.annotations is None:
             self.annotations = []
         if len(self.annotations) <= MAX_ANNOTATIONS:  # one over the limit, so that the encoder sees and says it
@@ -99,6 +115,8 @@ class Span(Node):
             return
         if error is not None and not isinstance(error, _HOW_GENERATORS_END):
             self.set_error(error)
+        if type(self.name) is not str or len(self.name) > MAX_NAME_CHARS:
+            self.name = to_name(self.name)  # here, for integrations name their spans late
         elapsed_ns = _context.ticks_ns() - self.start_ns
         self.duration_ns = elapsed_ns if elapsed_ns > 0 else 0  # negative means unfinished; a test's clock may go back
         if current.get() is not self:
@@ -199,6 +217,25 @@ def to_tag(value: object) -> str:
     return text if len(text) <= MAX_TAG_VALUE_CHARS else cut(text, MAX_TAG_VALUE_CHARS)
 
 
+def to_key(key: object) -> str:
+    """Turn anything into a tag's key."""
+    return cut(to_text(key), MAX_TAG_KEY_CHARS)
+
+
+def to_name(name: object) -> str:
+    """Turn anything into the name of a span or service, or an address."""
+    return name if type(name) is str and len(name) <= MAX_NAME_CHARS else cut(to_text(name), MAX_NAME_CHARS)
+
+
+def _port(port: object) -> int:
+    """Return a port's number, 0 for what is none: Zipkin refuses a whole batch for a bad one."""
+    try:
+        number = int(port)  # type: ignore[call-overload]
+    except Exception:  # noqa: BLE001 - the boundary to whatever the application has for a port
+        return 0
+    return number if 0 < number < 65_536 else 0
+
+
 def to_text(value: object) -> str:
     """Turn any value into text, also one whose ``__str__`` fails: tracing must not raise into the application."""
     if type(value) is str:
@@ -206,7 +243,8 @@ def to_text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"  # as JSON and the other languages' clients write it
     try:
-        return str(value)
+        text = str(value)
+        return text if type(text) is str else str.__str__(text)  # a subclass of str would keep what hangs on it
     except Exception as failure:  # noqa: BLE001 - the boundary to the application's own __str__
         return f"<{type(value).__name__}: no text, {type(failure).__name__}>"
 

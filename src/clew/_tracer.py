@@ -24,9 +24,9 @@ from clew._context import (
     parse_trace_id,
 )
 from clew._sampler import Sampler, parse_sampler
-from clew._span import UNFINISHED, Span, make_span, to_tag, to_text
+from clew._span import UNFINISHED, Span, make_span, to_key, to_tag, to_text
 from clew.reporter import Reporter
-from clew.wire import KINDS, MAX_TAG_VALUE_CHARS
+from clew.wire import KINDS, MAX_TAG_KEY_CHARS, MAX_TAG_VALUE_CHARS, MAX_TAGS, count_cut_tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -258,15 +258,24 @@ def outgoing_headers(node: Node) -> dict[str, str]:
 
 
 def _own_tags(tags: Mapping[str, object]) -> dict[str, str]:
-    """Copy an application's tags: it may change its dict later. Values that are not text become text now."""
+    """Copy an application's tags: it may change its dict later. What is not text becomes text now; limits are kept."""
     try:
-        own: dict[str, Any] = tags.copy() if type(tags) is dict else dict(tags)
-    except (TypeError, ValueError):
+        own: dict[Any, Any] = tags.copy() if type(tags) is dict else dict(tags)
+    except Exception:  # noqa: BLE001 - the boundary to the application's own mapping
         return {"clew.bad_tags": to_tag(tags)}
-    for value in own.values():
+    for key, value in own.items():
         if type(value) is not str or len(value) > MAX_TAG_VALUE_CHARS:
-            return {key: to_tag(value) for key, value in own.items()}
-    return own
+            return _bounded_tags(own)
+        if type(key) is not str or len(key) > MAX_TAG_KEY_CHARS:
+            return _bounded_tags(own)
+    return own if len(own) <= MAX_TAGS else _bounded_tags(own)
+
+
+def _bounded_tags(tags: dict[Any, Any]) -> dict[str, str]:
+    bounded = {to_key(key): to_tag(tags[key]) for key in list(tags)[:MAX_TAGS]}
+    if len(tags) > MAX_TAGS:
+        count_cut_tags(bounded, len(tags) - MAX_TAGS)
+    return bounded
 
 
 def _known_kind(kind: object) -> str | None:

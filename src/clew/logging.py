@@ -20,7 +20,7 @@ from clew import _tracer
 from clew._context import ENDED_ELSEWHERE, active, current, parse_span_id, parse_trace_id
 from clew._patch import patch, unpatch
 from clew._secrets import clean_end
-from clew._span import failed_span
+from clew._span import failed_span, to_name
 from clew.wire import MAX_MESSAGE_CHARS, LogLine, cut, cut_head
 
 if TYPE_CHECKING:
@@ -228,8 +228,8 @@ def _line(record: logging.LogRecord) -> LogLine:
         parse_trace_id(attributes["trace_id"]),  # checked, for `extra` may have brought anything
         parse_span_id(attributes["span_id"]),
         _tracer.tracer().service,
-        record.levelname,
-        record.name,
+        to_name(record.levelname),
+        to_name(record.name),
         cut(without_colours(record.getMessage()), MAX_MESSAGE_CHARS),
         exception,
     )

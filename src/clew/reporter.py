@@ -19,12 +19,14 @@ with its first span. A span begun before the fork is the parent's: the child's c
 from __future__ import annotations
 
 import contextvars
+import math
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from clew import _clock, _context, wire
-from clew._outage import Outage
+from clew._fork import import_apart_from_forks
+from clew._outage import PATIENCE_S, Outage
 from clew.senders import IS_IT_UP, Kind, Sender, SendError
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ _NO_REPORTER: Final = -2
 _REASON_OF_STATE: Final = {_CLOSED: "closed", _NO_REPORTER: "no_reporter"}
 _FIRST_RETRY_S: Final = 0.1
 _MAX_RETRY_S: Final = 5.0
+_QUICK_S: Final = 0.5  # what takes longer to fail is waiting for nothing: packets that vanish, a name without server
 _LAST_WAIT_S: Final = 0.05  # for the thread to end, when there is nothing more to wait for
 
 
@@ -226,6 +229,7 @@ class Reporter:
         self._failures = 0  # tries that failed and may be repeated
         self._answered = False  # whether the last of them got an answer
         self._problem = ""  # of the last of them
+        self._trying_since = math.inf  # when the sender was called, while it is
         self.errors = 0
 
     # On the application's threads.
@@ -284,13 +288,16 @@ class Reporter:
         def deadline() -> float:
             if was_away and not self._outage.known:
                 return began + timeout  # it is back
-            hopeless = self._failures != failures and (was_away or not self._answered)
-            return began if hopeless else began + patience_s
+            if self._failures != failures and (was_away or not self._answered):
+                return began  # no use
+            if 0 < patience_s < timeout:
+                return min(self._trying_since + patience_s, began + timeout)
+            return began + patience_s
 
         delivered = self._wait(deadline)
         silent = self._failures == failures and self._reported() == reported
         if not delivered and silent and not was_away and timeout > _LAST_WAIT_S:
-            self._outage.note_failure(timeout)
+            self._outage.note_failure(slow=True)
         return delivered
 
     def _wait(self, deadline: Callable[[], float]) -> bool:
@@ -305,7 +312,7 @@ class Reporter:
                     if left <= 0 or self._worker is None or not self._worker.is_alive():
                         return False
                     self.wake()
-                    self._idle.wait(left)
+                    self._idle.wait(min(left, PATIENCE_S))  # the deadline may move
             finally:
                 self._flushing -= 1
         return True
@@ -444,12 +451,13 @@ class Reporter:
         """Send one message; wait and try again while the collector is away, give up only when told to or at the end."""
         wait_s = _FIRST_RETRY_S
         while not self._gave_up:
-            began = _clock.monotonic_s()
+            began = self._trying_since = _clock.monotonic_s()
             try:
                 sender.send(messages, channel.kind)
             except Exception as problem:  # noqa: BLE001 - a sender, ours or the user's, must not end the thread
                 self.note_error(f"{_counted(len(items), channel.kind[:-1])} could not be sent: {problem}")
                 if isinstance(problem, SendError) and not problem.retry:
+                    self._trying_since = math.inf
                     self._outage.note_success()  # it is there
                     channel.settle(items, "refused")
                     return
@@ -458,6 +466,7 @@ class Reporter:
                     self._back_off(max(wait_s, getattr(problem, "after_s", 0.0)))
                     wait_s = min(wait_s * 2, _MAX_RETRY_S)
             else:
+                self._trying_since = math.inf
                 self._outage.note_success()
                 channel.settle(items, None)
                 return
@@ -465,7 +474,9 @@ class Reporter:
 
     def _note_failure(self, problem: Exception, took_s: float) -> None:
         """Let those know that wait for the end: here, and in forked children."""
-        self._outage.note_failure(took_s)
+        self._trying_since = math.inf
+        refused = isinstance(problem.__cause__ or problem, ConnectionRefusedError)  # on a busy machine that takes time
+        self._outage.note_failure(slow=took_s > _QUICK_S and not refused)
         with self.lock:
             self._failures += 1
             self._answered = isinstance(problem, SendError) and problem.answered
@@ -490,8 +501,7 @@ def _counted(count: int, name: str) -> str:
 def warn(text: str, *values: object) -> None:
     """Log at WARNING on the logger ``clew``. Imported here: a program that never fails should not pay for logging."""
     try:
-        import logging
-
+        logging = import_apart_from_forks("logging")
         logging.getLogger("clew").warning(text, *values)
     except Exception:  # noqa: BLE001, S110 - the application's own filters and handlers, or an interpreter that ends
         pass

@@ -53,6 +53,7 @@ _OWN_TAGS: Final[tuple[str, ...]] = (
     TRACE_DROPPED_TAG,
 )  # they tell of loss, so they are never what is cut
 ERROR_STACK_TAG: Final = "error.stack"
+_ERROR_TAGS: Final = ("error", "error.type", ERROR_STACK_TAG)  # what a span is looked at for, and it comes last
 
 _MAX_KEPT_QUOTES: Final = 4_096  # span names and tag keys are few and recur; hostile ones must not fill the memory
 _kept_quotes: dict[str, str] = {}
@@ -163,7 +164,7 @@ def encode_service(service: str) -> str:
 
 
 def _tags(tags: dict[str, str]) -> str:
-    if len(tags) > MAX_TAGS:
+    if len(tags) > MAX_TAGS:  # those of the application are counted when they are put; integrations may add some
         tags = _first_tags(tags)
     text = ""
     for key, value in tags.items():  # faster here than join() with a comprehension: two or three tags are usual
@@ -172,11 +173,20 @@ def _tags(tags: dict[str, str]) -> str:
 
 
 def _first_tags(tags: dict[str, str]) -> dict[str, str]:
-    """Keep the first MAX_TAGS of the application's tags, and clew's own; say how many are missing."""
-    own: dict[str, str] = {key: tags[key] for key in _OWN_TAGS if key in tags}
+    """Keep the first MAX_TAGS of the application's tags, those of a failure, clew's own; say how many are missing."""
+    own: dict[str, str] = {key: tags[key] for key in (*_ERROR_TAGS, *_OWN_TAGS) if key in tags}
     kept = dict([pair for pair in tags.items() if pair[0] not in own][:MAX_TAGS])
     over = len(tags) - len(own) - len(kept)
-    return {**kept, CUT_TAG: f"tags={over}", **own} if over else {**kept, **own}
+    kept.update(own)
+    if over:
+        count_cut_tags(kept, over)
+    return kept
+
+
+def count_cut_tags(tags: dict[str, str], over: int) -> None:
+    """Say among a span's tags that so many (more) were left out."""
+    before = tags.get(CUT_TAG, "").removeprefix("tags=")
+    tags[CUT_TAG] = f"tags={over + (int(before) if before.isdecimal() else 0)}"
 
 
 def _annotations(annotations: list[tuple[int, str]], epoch_offset_ns: int) -> str:
@@ -193,27 +203,17 @@ def _annotations(annotations: list[tuple[int, str]], epoch_offset_ns: int) -> st
 def _remote(remote: Endpoint) -> str:
     parts = []
     if remote.service:
-        parts.append(f'"serviceName":{_quote(cut(str(remote.service), MAX_NAME_CHARS))}')
+        parts.append(f'"serviceName":{_quote(remote.service)}')
     if remote.ip:
-        ip = str(remote.ip)
-        parts.append(f'"{"ipv6" if ":" in ip else "ipv4"}":{_quote(cut(ip, MAX_NAME_CHARS))}')
-    if port := _port(remote.port):
-        parts.append(f'"port":{port}')
+        parts.append(f'"{"ipv6" if ":" in remote.ip else "ipv4"}":{_quote(remote.ip)}')
+    if remote.port:
+        parts.append(f'"port":{remote.port}')
     return f',"remoteEndpoint":{{{",".join(parts)}}}' if parts else ""
-
-
-def _port(port: object) -> int:
-    """Return a port's number, 0 for what is none: Zipkin refuses a whole batch for a bad one."""
-    try:
-        number = int(port)  # type: ignore[call-overload]
-    except (TypeError, ValueError, OverflowError):
-        return 0
-    return number if 0 < number < 65_536 else 0
 
 
 def _quote_short(text: str, limit: int) -> str:
     """Quote a name or a tag's key, cut to ``limit``; the usual ones are kept quoted."""
-    if type(text) is not str:  # an application may hand in anything
+    if type(text) is not str:  # what an application put among the tags by itself
         return _quote(cut(str(text), limit))
     quoted = _quote(cut(text, limit))
     if len(text) <= MAX_TAG_KEY_CHARS and len(_kept_quotes) < _MAX_KEPT_QUOTES:

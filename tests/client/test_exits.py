@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -166,7 +169,9 @@ def test_pool_whose_collector_is_away_says_so_once(run: Callable[..., Ended], sc
 
 def test_collector_that_is_back_gets_what_a_child_has(run: Callable[..., Ended]):
     """What the parent knew of it is tried anew, and once it takes something it is waited for again."""
-    port = free_port()
+    reserved = socket.socket()  # bound and not listening: refused, and nobody else gets it
+    reserved.bind(("127.0.0.1", 0))
+    port = reserved.getsockname()[1]
     text = """
 configure(flush_interval=0.01, exit_timeout=20.0)
 finish("parent")
@@ -180,9 +185,6 @@ if not pid:
     os._exit(0)
 wait_for(pid)
 """
-    import os
-    import tempfile
-
     with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
         file.write(PRELUDE + text)
         file.flush()
@@ -192,6 +194,7 @@ wait_for(pid)
         with subprocess.Popen(command, text=True, env=env, **pipes) as process:
             assert process.stdout is not None
             assert "away\n" == process.stdout.readline()
+            reserved.close()
             with HttpCollector(port) as collector:
                 process.communicate("back\n", timeout=60)
                 names = Counter(span["name"] for span in collector.spans)
@@ -248,13 +251,22 @@ WAITS = {
     "in asyncio": "import asyncio; asyncio.run(asyncio.sleep(60))",
     "at its end": "threading.Thread(target=time.sleep, args=(60,)).start()",
 }
-# The program says that it is ready from a thread a moment later, when the main one is where it waits.
+# The program says that it is ready from a thread, when the main one is where it waits, and the signal is caught.
 READY = """
-def say():
-    time.sleep(0.2)
+def caught():
+    (line,) = [line for line in open("/proc/self/status") if line.startswith("SigCgt")]
+    return bool(int(line.split()[1], 16) >> 14 & 1)
+def say(first=None):
+    time.sleep(0.1)
+    if first:
+        finish(first, 3)
+    while not caught():
+        time.sleep(0.005)
+    time.sleep(0.1)
     os.write(1, b"ready\\n")
-threading.Thread(target=say, daemon=True).start()
 """
+MAIN = f"{READY}\nthreading.Thread(target=say, daemon=True).start()\n"
+OTHER = f"{READY}\nthreading.Thread(target=say, args=['work'], daemon=True).start()\n"
 
 
 @pytest.mark.parametrize(
@@ -263,14 +275,14 @@ threading.Thread(target=say, daemon=True).start()
 )
 def test_sigterm_delivers_and_kills(run: Callable[..., Ended], wait: str, thread: str):
     """Whatever the main thread does, also if no span was ever finished in it; the exit status is the signal's."""
-    first = "finish('work', 3)" if thread == "main" else "threading.Timer(0.05, finish, ('work', 3)).start()"
-    ended = run(f"configure()\n{first}\n{READY}\n{WAITS[wait]}\n", "", signal.SIGTERM)
+    first = f"finish('work', 3)\n{MAIN}" if thread == "main" else OTHER
+    ended = run(f"configure()\n{first}\n{WAITS[wait]}\n", "", signal.SIGTERM)
     assert (-15, "", {"work": 3}) == (ended.code, ended.stderr, ended.names)
 
 
 def test_main_thread_in_c_code_that_finished_no_span_dies_as_before(run: Callable[..., Ended]):
     """It cannot be asked to install anything: the one case in which the last spans are lost."""
-    text = f"configure()\nthreading.Timer(0.05, finish, ('work', 3)).start()\n{READY}\n{WAITS['in C code']}\n"
+    text = "configure()\n" + OTHER.replace("while not caught()", "while caught()") + WAITS["in C code"]
     ended = run(text, "", signal.SIGTERM)
     assert (-15, "") == (ended.code, ended.stderr)
 
@@ -280,7 +292,7 @@ def test_sigterm_with_a_collector_that_never_answers_kills_in_time(run: Callable
     """After ``exit_timeout``, and the loss is said."""
     with HttpCollector() as collector:
         collector.hold = threading.Event()
-        text = f"configure(exit_timeout=0.3)\nfinish('work', 3)\n{READY}\n{WAITS[wait]}\n"
+        text = f"configure(exit_timeout=0.3)\nfinish('work', 3)\n{MAIN}\n{WAITS[wait]}\n"
         ended = run(text, collector.url, signal.SIGTERM)
     assert -15 == ended.code
     assert "3 spans could not be sent before the process ended: no answer within 0.3 s" in ended.stderr
@@ -296,7 +308,7 @@ class Hanging(logging.Handler):
 logging.getLogger().addHandler(Hanging())
 configure(exit_timeout=0.1)
 finish('work', 3)
-{READY}
+{MAIN}
 time.sleep(60)
 """
     assert -15 == run(text, f"udp://127.0.0.1:{free_port()}", signal.SIGTERM).code
@@ -344,7 +356,7 @@ def test_programs_own_handler_is_the_one_that_runs(run: Callable[..., Ended], wh
     """Set before the first span or after it."""
     own = "signal.signal(signal.SIGTERM, lambda *_: (finish('in the handler'), sys.exit(5)))\n"
     text = "configure()\n" + (own if when == "before" else "") + "finish('work')\n" + (own if when == "after" else "")
-    ended = run(text + READY + WAITS["asleep"], "", signal.SIGTERM)
+    ended = run(text + MAIN + WAITS["asleep"], "", signal.SIGTERM)
     assert (5, "", {"work": 1, "in the handler": 1}) == (ended.code, ended.stderr, ended.names)
 
 
@@ -396,7 +408,7 @@ got = threading.Event()
 before = signal.signal(signal.SIGTERM, lambda *_: got.set())
 configure()
 finish("work")
-{READY}
+{MAIN}
 while not got.wait(0.05):
     pass
 finish("shutdown")
@@ -491,8 +503,36 @@ finish("work")
 signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
 while len(ticks) < 200:
     time.sleep(0.01)
-{READY}
+{MAIN}
 {WAITS["asleep"]}
 """
     ended = run(text, "", signal.SIGTERM)
     assert (-15, "", {"work": 1}) == (ended.code, ended.stderr, ended.names)
+
+
+def test_fork_while_the_reporter_imports(run: Callable[..., Ended]):
+    """The first failure makes the reporter's thread import logging; a child forked meanwhile can import it, too."""
+    text = """
+class Away:
+    max_message_bytes = 1000
+    def send(self, messages, kind="spans"):
+        raise OSError("away")
+    def close(self):
+        pass
+assert "logging" not in sys.modules
+for number in range(20):
+    clew.configure(service="test", reporter=Away(), flush_interval=0.001)
+    for name in [name for name in sys.modules if name.split(".")[0] in ("logging", "string", "traceback")]:
+        del sys.modules[name]
+    finish("work")
+    while not clew.stats()["errors"]:
+        pass
+    pid = os.fork()
+    if not pid:
+        signal.alarm(20)
+        import logging
+        os._exit(0)
+    wait_for(pid)
+"""
+    ended = run(text)
+    assert 0 == ended.code, ended.stderr

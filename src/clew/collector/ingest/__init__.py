@@ -261,7 +261,7 @@ class Ingest:
         if self._durable and self._gathering:
             return self._durable.written(self._gathering.name, self._gathering.fd)
         gathering = self._gathering.size if self._gathering else 0
-        if not slow or self._waiting_bytes - gathering <= SLOW_BYTES or self._down:
+        if not slow or self._waiting_bytes - gathering <= min(SLOW_BYTES, self._max_spool // 2) or self._down:
             return _DONE
         answer = _unfinished()
         self._slowed.append(answer)

@@ -87,7 +87,10 @@ def items_of(payload: bytes) -> Iterator[Any]:
 
 def decode(text: bytes) -> str:
     """Decode UTF-8 as Zipkin does: a bad character becomes one U+FFFD, also a surrogate."""
-    return _SURROGATE.sub(b"\xef\xbf\xbd", text).decode("utf-8", "replace")
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return _SURROGATE.sub(b"\xef\xbf\xbd", text).decode("utf-8", "replace")
 
 
 def _items(text: str) -> Iterator[Any]:

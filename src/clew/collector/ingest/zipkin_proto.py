@@ -67,37 +67,42 @@ class _Reader:
 
     def __init__(self) -> None:
         self._left = MAX_FIELDS
+        self._endpoints: dict[bytes, EndpointRow] = {}  # the same few in all spans of a payload
 
     def fields(self, message: bytes) -> Iterator[tuple[int, Any]]:
         """Split a message into keys (number and wire type) and values: numbers or bytes."""
-        position, end = 0, len(message)
+        position, end, count = 0, len(message), 0
         while position < end:
-            self._left -= 1
-            if self._left < 0:
+            count += 1
+            if count > self._left:
                 raise BadPayload(
                     "too_many", f"More than {MAX_FIELDS} fields in one payload. Send it in smaller batches."
                 )
-            key, position = _varint(message, position)
+            key = message[position]  # most keys and sizes are one byte: a call for each would double the time
+            position += 1
+            if key >= 0x80:
+                key, position = _varint(message, position - 1)
             kind = key & 7
-            if kind == _VARINT:
+            if kind == _BYTES:
+                size = message[position]
+                position += 1
+                if size >= 0x80:
+                    size, position = _varint(message, position - 1)
+            elif kind == _VARINT:
                 number, position = _varint(message, position)
                 yield key, number
-            elif kind == _BYTES:
-                size, position = _varint(message, position)
-                if size > end - position:
-                    raise _MalformedError(
-                        f"length {size} at byte {position} is more than the {end - position} bytes left"
-                    )
-                yield key, message[position : position + size]
-                position += size
+                continue
             elif kind in (_FIXED64, _FIXED32):
                 size = 8 if kind == _FIXED64 else 4
-                if size > end - position:
-                    raise _MalformedError("it is cut off")
-                yield key, int.from_bytes(message[position : position + size], "little")
-                position += size
             else:
                 raise _MalformedError(f"wire type {kind} at byte {position} is unknown")
+            after = position + size
+            if after > end:
+                raise _MalformedError(f"length {size} at byte {position} is more than the {end - position} bytes left")
+            raw = message[position:after]
+            position = after
+            yield key, raw if kind == _BYTES else int.from_bytes(raw, "little")
+        self._left -= count
 
     def span(self, index: int, message: bytes) -> SpanRow:
         span = SpanRow("", "")
@@ -135,6 +140,8 @@ class _Reader:
         return span
 
     def _endpoint(self, index: int, field: str, message: bytes) -> EndpointRow:
+        if message in self._endpoints:
+            return self._endpoints[message]
         endpoint = EndpointRow()
         for key, value in self.fields(message):
             if key == 1 << 3 | _BYTES:
@@ -147,6 +154,7 @@ class _Reader:
                 if port > 65_535:
                     raise bad_field(index, f"{field}.port", f"{port} is not a port")
                 endpoint.port = max(0, port)
+        self._endpoints[message] = endpoint
         return endpoint
 
     def _annotation(self, message: bytes, annotations: list[AnnotationRow]) -> None:
