@@ -69,7 +69,6 @@ CLIENT_MODULES = {
     "clew._clock",
     "clew._context",
     "clew._exits",
-    "clew._fork",
     "clew._options",
     "clew._outage",
     "clew._propagation",

@@ -27,8 +27,6 @@ import sys
 from _thread import allocate_lock, get_ident, start_new_thread
 from typing import TYPE_CHECKING, Any, Final
 
-from clew._fork import import_apart_from_forks
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -171,7 +169,8 @@ def _give_up() -> None:
     global _wanted, _pending
     _wanted = False
     try:
-        ctypes = import_apart_from_forks("ctypes")
+        import ctypes
+
         _pending = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(_do_without_pipe)
         ctypes.pythonapi.Py_AddPendingCall(_pending, None)
     except Exception:  # noqa: BLE001, S110 - no ctypes here
@@ -210,7 +209,8 @@ def _leave_in_time() -> None:
 def _die() -> None:
     """Die of SIGTERM in another thread than the main one, which alone may ask Python for the default action."""
     try:
-        ctypes = import_apart_from_forks("ctypes")
+        import ctypes
+
         ctypes.CDLL(None).signal(_TERM, None)
     except Exception:  # noqa: BLE001 - no ctypes here: then the harder way
         os.kill(os.getpid(), signal.SIGKILL)
@@ -322,8 +322,8 @@ def _by_gevent() -> bool:
 def _caught_by_c_code() -> bool:
     """Ask the system: the interpreter does not know of handlers that C code installed later (uWSGI, faulthandler)."""
     try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-            masks = {line[:7]: int(line[7:], 16) for line in status if line[:7] in ("SigIgn:", "SigCgt:")}
+        with open("/proc/self/status", "rb") as status:
+            masks = {line[:7]: int(line[7:], 16) for line in status if line[:7] in (b"SigIgn:", b"SigCgt:")}
     except (OSError, ValueError):  # not Linux
         return False
     return any(mask >> (_TERM - 1) & 1 for mask in masks.values())

@@ -25,7 +25,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from clew import _clock, _context, wire
-from clew._fork import import_apart_from_forks
 from clew._outage import PATIENCE_S, Outage
 from clew.senders import IS_IT_UP, Kind, Sender, SendError
 
@@ -202,6 +201,9 @@ class Reporter:
         flush_interval_s: float,
         on_start: Callable[[], None] = lambda: None,
     ) -> None:
+        if sender is not None:
+            # Not when it is needed, on the reporter's thread: a child forked meanwhile could never import it.
+            import logging  # noqa: F401
         self.sender = sender
         self._on_start = on_start
         self._room = sender.max_message_bytes - _FRAME_BYTES if sender else 0
@@ -499,9 +501,10 @@ def _counted(count: int, name: str) -> str:
 
 
 def warn(text: str, *values: object) -> None:
-    """Log at WARNING on the logger ``clew``. Imported here: a program that never fails should not pay for logging."""
+    """Log at WARNING on the logger ``clew``."""
     try:
-        logging = import_apart_from_forks("logging")
+        import logging
+
         logging.getLogger("clew").warning(text, *values)
     except Exception:  # noqa: BLE001, S110 - the application's own filters and handlers, or an interpreter that ends
         pass

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - getaddrinfo() would, on the reporter's thread: see Reporter on logging
 import http.client
 import socket
 from typing import Final
 from urllib.parse import urlsplit
 
 from clew import wire
-from clew._fork import import_apart_from_forks
 from clew.senders import IS_IT_UP, Kind, SendError
 
 _MESSAGE_BYTES: Final = (
@@ -86,7 +86,6 @@ class HttpSender:
         raise SendError(reason, status in _RETRY, min(after_s, _MAX_RETRY_AFTER_S), answered=True)
 
     def _connect(self) -> http.client.HTTPConnection:
-        import_apart_from_forks("encodings.idna")  # getaddrinfo() would, on the reporter's thread
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=self.timeout_s)
         try:

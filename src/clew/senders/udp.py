@@ -6,13 +6,13 @@ closed, at once, so a collector that is down or restarting costs nothing but wai
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - getaddrinfo() would, on the reporter's thread: see Reporter on logging
 import errno
 import os
 import socket
 from typing import Final
 
 from clew import wire
-from clew._fork import import_apart_from_forks
 from clew.senders import IS_IT_UP, Kind, SendError
 
 # 1500 Ethernet MTU - 40 IPv6 - 8 UDP - 20 slack for tunnels: a larger datagram is sent in fragments, and one lost
@@ -63,7 +63,6 @@ class UdpSender:
 
     def _connect(self) -> socket.socket:
         # "localhost" may mean ::1 first although the collector listens on 127.0.0.1: after a failure take the next one.
-        import_apart_from_forks("encodings.idna")  # getaddrinfo() would, on the reporter's thread
         found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_DGRAM)
         family, kind, protocol, _, address = found[self._failures % len(found)]
         opened = socket.socket(family, kind, protocol)
