@@ -129,11 +129,13 @@ def tidy_addresses(spans: list[SpanRow]) -> bool:
     Most are right and the same few again and again, so the usual cost is that of collecting them. ``OrderMattersError``
     where the fields alone do not tell.
     """
-    ends = [end for span in spans if (end := span.local_endpoint) is not None]
-    ends += [end for span in spans if (end := span.remote_endpoint) is not None]
-    odd = {pair for pair in {(end.ipv4, end.ipv6) for end in ends} if canonical_addresses(*pair) != pair}
-    for end in ends if odd else ():
-        end.ipv4, end.ipv6 = canonical_addresses(end.ipv4, end.ipv6)
+    pairs = {(end.ipv4, end.ipv6) for span in spans if (end := span.local_endpoint) is not None}
+    pairs |= {(end.ipv4, end.ipv6) for span in spans if (end := span.remote_endpoint) is not None}
+    odd = {pair for pair in pairs if canonical_addresses(*pair) != pair}
+    for span in spans if odd else ():
+        for end in (span.local_endpoint, span.remote_endpoint):
+            if end is not None:
+                end.ipv4, end.ipv6 = canonical_addresses(end.ipv4, end.ipv6)
     return bool(odd)
 
 

@@ -1,8 +1,7 @@
 """Between a receiver and the journal: is this payload what it claims to be, and what does it mean? Pure.
 
 Bytes in, bytes out: :mod:`clew.collector.ingest.canonical` says what comes out, and why the engine never parses what a
-client wrote. Decoding and writing anew cost about 2.7 microseconds a span here; the engine then parses a quarter faster
-than it did the clients' own text.
+client wrote. It costs about 2.5 microseconds a span, of which 0.75 are the writing anew.
 
 Two ways through for JSON:
 
@@ -114,7 +113,9 @@ def _nothing_dropped(payload: bytes, rows: bytes) -> bool:
     """
     if len(payload) - len(rows) == len(b"[]"):
         return True
-    return payload.count(b":") == rows.count(b":") and b"\\u003a" not in payload and b"\\u003A" not in payload
+    if b"\\" in payload and (b"\\u003a" in payload or b"\\u003A" in payload):  # one byte is found ten times as fast
+        return False
+    return payload.count(b":") == rows.count(b":")
 
 
 def _check_logs(payload: bytes) -> Checked:
