@@ -6,7 +6,8 @@ exceptions carry each other's text. What is taken out:
 * of a URL, or a path in the form of one: the query and the fragment (``http://h/x?token=s`` -> ``http://h/x``);
 * credentials in front of a host (``http://ada:pass@h`` -> ``http://h``, ``ada:pass@h`` -> ``h``);
 * what follows the name of a header that authorizes (``Authorization: ...``, ``'Cookie': '...'``), ``Bearer`` and
-  ``Basic``, and a header's value that a library found to be invalid.
+  ``Basic``, and a header's value that a library found to be invalid;
+* values that a database quotes: ``Key (mail)=(...)``, ``Duplicate entry '...'``, an unfit input, an unclosed literal.
 
 Not touched is what the program says itself: span names, its own tags and annotations, messages of log records. A
 mistake shows less, never more.
@@ -23,7 +24,21 @@ _HIDDEN: Final = "?"
 _ENDS: Final = ' \t\r\n"<>`'  # what no URL contains; an apostrophe may be part of one
 _QUOTES: Final = "'\""
 _AFTER_QUOTE: Final = frozenset(" \t\r\n,;:.)]}>!")
-_MARKS: Final = ("?", "#", "@", "earer", "asic", "uthorization", "ookie", "header", "UTHORIZATION")
+_MARKS: Final = (
+    "?",
+    "#",
+    "@",
+    "earer",
+    "asic",
+    "uthorization",
+    "ookie",
+    "header",
+    "UTHORIZATION",
+    ")=(",
+    "entry",
+    "input",
+    'token: "',
+)
 _HEADERS: Final = r"(?:proxy-)?authorization|(?:set-)?cookie|x-api-key|api-key|x-auth-token"
 
 _QUOTED: Final = r"b?\\?(['\"])(?:(?!\3)[^\n]){0,4096}\3?"
@@ -38,6 +53,9 @@ _PATTERNS: Final = (
     (r"(?i)\b(bearer)\s{1,8}[^\s'\",;)]{1,4096}", rf"\1 {_HIDDEN}"),
     (r"\b([Bb]asic)\s{1,8}(?=[a-z]{0,256}[A-Z0-9+/=])[A-Za-z0-9+/]{6,4096}={0,2}", rf"\1 {_HIDDEN}"),
     (r"(?i)(header (?:value|part)[^'\"\n]{0,200}?)b?(['\"])(?:(?!\2)[^\n]){0,4096}\2?", rf"\1{_HIDDEN}"),
+    (r"(Key \([^)\n]{0,256}\)=\()[^\n]{0,4096}?(\)(?= )|\)?$)", rf"\1{_HIDDEN})"),
+    (r"(Duplicate entry )'[^\n]{0,4096}?'( for key|$)", rf"\1{_HIDDEN}\2"),
+    (r"(invalid input (?:syntax|value) for [^:\n]{1,100}: |unrecognized token: )\"[^\n]{0,4096}\"?", rf"\1{_HIDDEN}"),
 )  # fmt: skip
 _compiled: list[tuple[re.Pattern[str], str]] = []
 

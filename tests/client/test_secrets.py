@@ -47,6 +47,10 @@ URLLIB3 = "HTTPConnectionPool(host='h', port=80): Max retries exceeded with url:
         ("Cookie: session=s3cret; b=s3cret", "Cookie: ?"),
         ("token is Bearer s3cret, sent", "token is Bearer ?, sent"),
         ("sent Basic czNjcmV0OnMzY3JldA== to h", "sent Basic ? to h"),
+        ("DETAIL:  Key (mail)=(s3cret (s3cret)) already exists.", "DETAIL:  Key (mail)=(?) already exists."),
+        ("(1062, \"Duplicate entry 's3c's3cret' for key 'mail'\")", "(1062, \"Duplicate entry ? for key 'mail'\")"),
+        ('invalid input syntax for type integer: "s3cret"', "invalid input syntax for type integer: ?"),
+        ('unrecognized token: "\'s3cret"', "unrecognized token: ?"),
     ],
 )  # fmt: skip
 def test_secrets_are_taken_out(text: str, expected: str) -> None:
@@ -69,6 +73,7 @@ def test_secrets_are_taken_out(text: str, expected: str) -> None:
         "http://h:8080/users/@me",
         "x = a if b else c  # TODO?",
         "invalid literal for int() with base 10: 'x'",
+        'near "FORM": syntax error',
         "KeyError: 'id'",
     ],
 )

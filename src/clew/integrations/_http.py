@@ -57,13 +57,12 @@ class Carried:
     answers in the place of what is beneath it; ``error``: what broke the response off there.
     """
 
-    __slots__ = ("error", "relayed", "route", "span")
+    route: str | None = None  # these stand on the class until they are set: one is made for every request
+    relayed = False
+    error: BaseException | None = None
 
     def __init__(self, span: Node) -> None:
         self.span = span
-        self.route: str | None = None
-        self.relayed = False
-        self.error: BaseException | None = None
 
     def __copy__(self) -> Carried:
         return self

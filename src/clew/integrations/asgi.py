@@ -120,12 +120,17 @@ class _Exchange:
         active = current.get()
         scope = self._scope
         carried = self._carried
-        _http.set_route(span, carried.route or _routes.route_of(scope))
+        route = carried.route
+        if route is None and "route" in scope:
+            route = _routes.route_of(scope)
+        _http.set_route(span, route)
         client = scope.get("client")
         if client:
             span.set_remote(None, *_address(client))
-        _http.finish_server(span, self._status, error or carried.error)
-        carried.error = None  # its traceback leads back to here
+        if carried.error is not None:
+            error = error or carried.error
+            carried.error = None  # its traceback leads back to here
+        _http.finish_server(span, self._status, error)
         current.set(active)
 
 

@@ -1,9 +1,8 @@
 """Flask applications: their routes, errors and streams.
 
 Hooked: ``Flask.__call__``, outside of all that wraps ``app.wsgi_app`` (``ProxyFix``), so apps made before are covered.
-By hand: ``init_app(app)``. Route, and the exception behind a 500 that Flask answers itself, come by its signals
-``request_started`` and ``got_request_exception``: what is left of the request when it answers depends on debug mode
-and on ``copy_current_request_context``.
+By hand: ``init_app(app)``. The exception behind a 500, which Flask answers itself, comes by its signal
+``got_request_exception``; the route from the request that werkzeug leaves in the environ.
 
 Span: ``SERVER``, ``GET /users/<int:id>``, tags by ``_http``. It ends when the view's response is ready, or, of a
 streamed response, with the end of the body.
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import flask
 from flask.logging import default_handler
-from flask.signals import got_request_exception, request_finished, request_started
+from flask.signals import got_request_exception, request_finished
 
 from clew._patch import patch, unpatch
 from clew._span import Span
@@ -70,6 +69,11 @@ def _around_call(original: Any) -> Any:
 class _FlaskExchange(Exchange):
     __slots__ = ()
 
+    def start_response(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        """Look for the route now: when the application has returned, Flask has taken its request away."""
+        _note_route(self.span, self.environ)
+        return super().start_response(status, headers, *exc_info)
+
     def is_complete(self, body: Iterable[bytes]) -> bool:
         """Test clients may never read or close a body, so what needs no reading must not wait for it."""
         return _STREAMED not in self.environ or super().is_complete(body)
@@ -80,27 +84,30 @@ def _connect() -> None:
     show_ids(
         default_handler, "[%(asctime)s] %(levelname)s in %(module)s: %(message)s"
     )  # of app.logger, if nobody has any
-    request_started.connect(_note_route)
     got_request_exception.connect(_note_error)
     request_finished.connect(_note_stream)
 
 
-def _note_route(sender: flask.Flask, **_: Any) -> None:
-    rule = flask.request.url_rule
-    span = _span()
-    if rule is not None and span is not None:
-        set_route(span, f"{flask.request.environ.get('SCRIPT_NAME', '')}{rule.rule}")
-
-
 def _note_error(sender: flask.Flask, exception: BaseException, **_: Any) -> None:
-    span = _span()
-    if span is not None:
-        span.set_error(exception)
+    environ = flask.request.environ
+    carried = carried_by(environ)
+    if carried is not None and isinstance(carried.span, Span):
+        _note_route(carried.span, environ)  # in debug mode Flask will not answer
+        carried.span.set_error(exception)
 
 
-def _span() -> Span | None:
-    carried = carried_by(flask.request.environ)
-    return carried.span if carried is not None and isinstance(carried.span, Span) else None
+def _note_route(span: Span, environ: Environ) -> None:
+    """Complete the span's name by the rule that was taken.
+
+    The request is in the environ until its context ends. A copied context (``copy_current_request_context``) ends
+    earlier and takes it away; then it still is Flask's current request.
+    """
+    request = environ.get("werkzeug.request")
+    if request is None and flask.has_request_context() and flask.request.environ is environ:
+        request = flask.request
+    rule = getattr(request, "url_rule", None)
+    if rule is not None:
+        set_route(span, f"{environ.get('SCRIPT_NAME', '')}{rule.rule}")
 
 
 def _note_stream(sender: flask.Flask, response: flask.Response, **_: Any) -> None:

@@ -58,6 +58,8 @@ def _around_connect(original: Any) -> Any:
 class _TracedConnection(sqlite3.Connection):
     """Its ``execute`` and kin go by a cursor, as sqlite3's own do; but those make theirs without asking ``cursor``."""
 
+    __slots__ = ()  # as sqlite3's own: no attributes
+
     def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
         return super().cursor(_traced_cursor(factory))
 
@@ -72,6 +74,8 @@ class _TracedConnection(sqlite3.Connection):
 
 
 class _TracedCursor(sqlite3.Cursor):
+    __slots__ = ()
+
     def execute(self, sql: str, *args: Any) -> Any:
         with _start(sql) as span:
             super().execute(sql, *args)
