@@ -84,7 +84,7 @@ CLIENT_MODULES = {
     "clew.senders",
     "clew.wire",
 }
-if sys.version_info < (3, 12):  # whose context variables need a guard
+if sys.version_info < (3, 13):  # whose context variables need a guard
     CLIENT_MODULES.add("clew._guarded")
 
 MAX_CALLS = 35

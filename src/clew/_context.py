@@ -122,10 +122,13 @@ class RemoteSpan(Node):
 ENDED_ELSEWHERE: Final = object()
 
 current: ContextVar[Node | None] = ContextVar("clew", default=None)
-if sys.version_info < (3, 12) and sys.implementation.name == "cpython":
+if sys.version_info < (3, 13) and sys.implementation.name == "cpython":
     from clew import _guarded
 
-    current = _guarded.GuardedVar(current, Node)  # type: ignore[assignment]
+    if sys.version_info < (3, 12):
+        current = _guarded.GuardedVar(current, Node)  # type: ignore[assignment]
+    else:
+        current = _guarded.CheckedVar(current)  # type: ignore[assignment]
 
 
 def active() -> Node | None:

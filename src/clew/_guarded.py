@@ -1,12 +1,12 @@
-"""The context variable on CPython 3.10 and 3.11. Beneath ``_context``; 3.12 and later never import this file.
+"""The context variable on CPython 3.10 to 3.12. Beneath ``_context``; 3.13 and later never import this file.
 
-The fault. Before 3.12 the garbage collector runs wherever a container is allocated, and with it Python code: finalizers
-(``__del__``, generators that nobody ran to their end), weakref callbacks, ``gc.callbacks``, and inside any of these the
-handlers of signals. ``ContextVar.set()``, ``ContextVar.reset()`` and ``copy_context()`` allocate while they work on the
-context's mapping without a reference of their own. Code that sets any variable of that context meanwhile has three
-effects: the mapping is freed under the hands of whoever works on it (a crash, or a context that seems empty); what the
-inner code has set is lost, for the outer call goes on with the old mapping; and the variable's cache keeps pointing to
-the lost value, which is freed.
+The fault of 3.10 and 3.11. The garbage collector runs wherever a container is allocated, and with it Python code:
+finalizers (``__del__``, generators that nobody ran to their end), weakref callbacks, ``gc.callbacks``, and inside any
+of these the handlers of signals. ``ContextVar.set()``, ``ContextVar.reset()`` and ``copy_context()`` allocate while
+they work on the context's mapping without a reference of their own. Code that sets any variable of that context
+meanwhile has three effects: the mapping is freed under the hands of whoever works on it (a crash, or a context that
+seems empty); what the inner code has set is lost, for the outer call goes on with the old mapping; and the variable's
+cache keeps pointing to the lost value, which is freed.
 
 So two things are seen to here, of which the second also protects what the program itself does with its variables:
 
@@ -24,6 +24,7 @@ since a signal handler could run before the first line of a Python function.
 from __future__ import annotations
 
 import gc
+import sys
 from _frozen_importlib import BuiltinImporter, module_from_spec
 from contextvars import Context, ContextVar, Token, copy_context
 from functools import partial
@@ -151,6 +152,31 @@ def _guard(var: ContextVar[Node | None], node_type: type[Node]) -> tuple[Any, An
     return set_guarded, reset_guarded
 
 
+class CheckedVar:
+    """The same for 3.12, where collections wait for the next bytecode, and ``set`` is safe.
+
+    ``ContextVar.reset()`` is not there: tried on tokens of other contexts while several threads collect, it crashed
+    3.12.1 within seconds. So the old value is set, and the two tokens are asked whether they are of one context.
+    """
+
+    __slots__ = ("get", "reset", "set")
+
+    def __init__(self, var: ContextVar[Node | None]) -> None:
+        set_plainly, missing = var.set, Token.MISSING
+
+        def reset_checked(token: Token[Node | None]) -> None:
+            old = token.old_value
+            contexts = gc.get_referents(
+                set_plainly(None if old is missing else old), token
+            )  # of each the first of three
+            if contexts[0] is not contexts[3]:
+                raise ValueError("made in another context")
+
+        self.get: Any = var.get
+        self.set: Any = set_plainly
+        self.reset: Any = reset_checked
+
+
 def watch_collections() -> None:
     """Be the first and the last to be told of each collection, also where others have put themselves there since."""
     callbacks = gc.callbacks
@@ -162,4 +188,5 @@ def watch_collections() -> None:
         callbacks.append(_end)
 
 
-watch_collections()
+if sys.version_info < (3, 12):
+    watch_collections()
