@@ -181,6 +181,24 @@ def test_columns_are_what_the_tables_have(store: ClickHouseStore) -> None:
         assert [column.name for column in columns] == [row[0] for row in found.result_rows]
 
 
+def test_rows_are_made_by_this_version_in_a_directory_of_an_older_one(store: ClickHouseStore) -> None:
+    """What turns JSON into rows is renewed at the start; a moment before 1970 comes back as it was."""
+    older = layout.sourced(layout.SPANS).replace("localEndpoint.port AS", "toUInt16(7) AS")
+    store._writer.command(f"ALTER TABLE spans_view MODIFY QUERY SELECT {older} FROM spans_in")
+    store._create(7 * 86_400, 0, ("http.method", "environment"))
+
+    _insert(
+        store,
+        {
+            "traceId": "1",
+            "id": "1",
+            "localEndpoint": {"port": 80},
+            "annotations": [{"timestamp": -1, "value": "x"}],
+        },
+    )
+    assert (80, [-1]) == tuple(_rows(store)[0][name] for name in ("local_port", "annotation_ts"))
+
+
 def test_retention_follows_the_setting(store: ClickHouseStore) -> None:
     """Tables that are there already keep their rows as long as the latest start said."""
     store._create(3_600, 0, ())
