@@ -161,7 +161,8 @@ def test_trace_draws_the_waterfall(collector: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [FAILED, FAILED.upper(), "abcc", "ABCCCC", "abcccccc-cccc-cccc-cccc-cccccccccccc", "last"]
+    "given",
+    [FAILED, FAILED.upper(), FAILED[:31], FAILED[:16], "ABCCCC", "abcccccc-cccc-cccc-cccc-cccccccccccc", "last"],
 )
 def test_a_trace_is_found_by_any_spelling_of_its_id(collector: Running, given: str) -> None:
     """Upper case, dashes, its beginning, or as the last one."""
@@ -297,13 +298,16 @@ def test_a_wrong_id_is_one_sentence_and_code_1(collector: Running, arguments: li
     assert "\x1b" not in done.stderr
 
 
-def test_an_ambiguous_beginning_says_how_many_there_are(collector: Running) -> None:
-    """Like git."""
-    for number in (1, 2):
-        collector.post("/api/v2/spans", [span(f"beef{number}" + "0" * 26 + "1", 1, "x", "y", -9_000_000_000, 10)])
-    done = collector.clew("trace", "beef")
+def test_several_ids_that_begin_alike_are_listed(collector: Running) -> None:
+    """Like git; also of traces that are long past."""
+    ids = [f"beef00{number}" + "0" * 24 + "1" for number in (1, 2)]
+    for id in ids:
+        collector.post("/api/v2/spans", [span(id, 1, "x", "y", -9_000_000_000, 10)])
+    done = collector.clew("trace", "beef00")
     assert 1 == done.returncode
-    assert "2 of the recent traces begin with beef. Give more of the id." in done.stderr
+    assert "Several traces begin with beef00:" in done.stderr
+    assert [f"  {id}" for id in ids] == done.stderr.splitlines()[1:3]
+    assert 0 == collector.clew("trace", ids[0][:30]).returncode
 
 
 @pytest.mark.parametrize("command", [["ls"], ["trace", OK], ["trace", "last"], ["logs", OK], ["tail"]])

@@ -106,3 +106,12 @@ def test_a_trace_is_drawn_with_its_calls_and_log_lines(client: httpx.Client, tmp
     assert "document.title='broken'&gt;" in document
     assert '<img src="x"' not in document
     assert "<title>broken</title>" not in document
+
+
+def test_the_beginning_of_an_id_leads_to_its_trace(client: httpx.Client, tmp_path: Path) -> None:
+    """When several begin alike, they are listed."""
+    twin = {"traceId": f"{TRACE[:8]}{'0' * 23}1", "id": "1", "timestamp": 1}
+    assert 2 == look_at(client, f"/#/trace/{TRACE[:31]}", tmp_path).count('role="treeitem"')
+    assert 202 == client.post("/api/v2/spans", json=[twin]).status_code
+    document = look_at(client, f"/#/trace/{TRACE[:8]}", tmp_path)
+    assert all(f'href="#/trace/{id}"' in document for id in (TRACE, twin["traceId"]))

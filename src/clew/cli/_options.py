@@ -19,8 +19,8 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 LAST: Final = "last"
 TRACES_A_PAGE: Final = 1_000  # more the API does not give at once
-PREFIX_SEARCH_TRACES: Final = 1_000  # how many recent traces a shortened id is looked for in
-_ID_PART: Final = re.compile(r"[0-9a-f]{4,32}")
+LISTED_IDS: Final = 20  # of several that begin alike
+_ID_PART: Final = re.compile(r"[0-9a-f]{6,32}")
 _UNITS: Final = {
     "us": 1,
     "µs": 1,
@@ -90,7 +90,8 @@ def _length_us(text: str) -> int | None:
 def full_trace_id(collector: Collector, given: str) -> str:
     """Return the whole trace id for an id in any spelling, the beginning of one (like git), or ``last``.
 
-    A beginning is looked for among the newest traces; CommandError if none or several begin like that.
+    A beginning is looked for among all that is stored; CommandError if none begins like that, or several do, which
+    are listed.
     """
     if given.strip().lower() == LAST:
         newest = _recent_ids(collector, 1)
@@ -100,16 +101,26 @@ def full_trace_id(collector: Collector, given: str) -> str:
     wanted = given.strip().lower().replace("-", "")
     if not _ID_PART.fullmatch(wanted):
         raise CommandError(
-            f"{given!r} is no trace id: give its hexadecimal characters, the first four or more. `clew ls` lists them."
+            f"{given!r} is no trace id: give its hexadecimal characters, the first six or more. `clew ls` lists them."
         )
-    if len(wanted) in (16, 32):
-        return wanted
-    found = [trace_id for trace_id in _recent_ids(collector, PREFIX_SEARCH_TRACES) if trace_id.startswith(wanted)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise CommandError(f"{len(found)} of the recent traces begin with {wanted}. Give more of the id.")
-    raise not_found(collector, wanted)
+    return wanted if len(wanted) == 32 else _completed(collector, wanted)
+
+
+def _completed(collector: Collector, wanted: str) -> str:
+    """Return the one id that begins like this, or is this."""
+    answer = collector.get("/api/v1/traceIds", prefix=wanted, limit=LISTED_IDS)
+    try:
+        found, more = list(map(str, answer["traceIds"])), bool(answer["more"])
+    except (KeyError, TypeError):
+        raise CommandError(f"{collector.url} lists no trace ids as clew does. Is it a clew collector?") from None
+    if len(found) == 1 or wanted in found:
+        return wanted if wanted in found else found[0]
+    if not found:
+        raise not_found(collector, wanted)
+    listed = "\n".join(f"  {trace_id}" for trace_id in found)
+    raise CommandError(
+        f"Several traces begin with {wanted}:\n{listed}\n{'  and others. ' if more else ''}Give more of the id."
+    )
 
 
 def not_found(collector: Collector, trace_id: str) -> CommandError:

@@ -169,10 +169,30 @@ function traceRow(trace) {
 
 // --- one trace ---
 
-async function showTrace(id) {
+/** Return the whole id for an id in any spelling or the beginning of one, null when several begin like that. */
+async function fullId(view, given) {
+  const wanted = given.toLowerCase().replaceAll("-", "");
+  if (!/^[0-9a-f]{6,31}$/.test(wanted)) return given;
+  const found = await ask("api/v1/traceIds", { prefix: wanted, limit: 50 });
+  if (found.traceIds.includes(wanted) || !found.traceIds.length) return given;
+  if (found.traceIds.length === 1) return found.traceIds[0];
+  if (view !== shown) return null;
+  main.replaceChildren(
+    element("div", { class: "tools" },
+      element("a", { class: "back", href: "#/" }, "← All traces"),
+      element("h1", {}, `Several traces begin with ${wanted}`)),
+    element("ul", { class: "ids" }, ...found.traceIds.map((id) =>
+      element("li", {}, element("a", { href: `#/trace/${encodeURIComponent(id)}` }, element("code", {}, id))))),
+    found.more ? element("p", { class: "status" }, "And others: give more of the id.") : "");
+  return null;
+}
+
+async function showTrace(given) {
   const view = ++shown;
-  document.title = `clew · ${id.slice(0, 8)}`;
+  document.title = `clew · ${given.slice(0, 8)}`;
   main.replaceChildren(element("p", { class: "status", role: "status" }, "Loading…"));
+  const id = await fullId(view, given);
+  if (id === null || view !== shown) return;
   const [trace, logs] = await Promise.all([
     ask(`api/v1/traces/${encodeURIComponent(id)}`),
     ask("api/v1/logs", { trace_id: id, limit: 5000 }).catch(() => []),
