@@ -143,6 +143,18 @@ def test_ls_says_so_when_nothing_matches(collector: Running) -> None:
     assert (0, "", "No traces match. Loosen the filters?\n") == (done.returncode, done.stdout, done.stderr)
 
 
+def test_request_without_a_route_is_listed_with_path_and_status(collector: Running) -> None:
+    """Its name is but the method; in the list and in the picture."""
+    tags = {"http.method": "GET", "http.path": "/nowhere/\x1b[31m", "http.status_code": "404"}
+    trace_id = "9e" + "0" * 29 + "1"
+    collector.post(
+        "/api/v2/spans", [span(trace_id, 1, "unmatched", "get", -500_000_000, 900, kind="SERVER", tags=tags)]
+    )
+    listed = collector.clew("ls", "--service", "unmatched", COLUMNS="200").stdout
+    assert "unmatched get /nowhere/\\x1b[31m 404 " in listed
+    assert "get /nowhere/\\x1b[31m 404" in collector.clew("trace", trace_id, COLUMNS="200").stdout
+
+
 def test_trace_draws_the_waterfall(collector: Running) -> None:
     """With the log lines beneath their spans."""
     done = collector.clew("trace", FAILED, "--logs", COLUMNS="80")

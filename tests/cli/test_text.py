@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clew.cli._text import clock_time, duration, headline, offset, plural, visible, visible_lines
+from clew.cli._text import clock_time, duration, headline, is_failure, offset, plural, target, visible, visible_lines
+from clew.cli.tail import span_line
 
 
 @pytest.mark.parametrize(
@@ -108,3 +109,33 @@ def test_impossible_timestamps_do_not_fail(monkeypatch: pytest.MonkeyPatch) -> N
 def test_plural_counts() -> None:
     """One is singular; thousands have a separator."""
     assert ["1 span", "0 spans", "12,000 spans"] == [plural(1, "span"), plural(0, "span"), plural(12_000, "span")]
+
+
+@pytest.mark.parametrize(
+    ("name", "tags", "expected"),
+    [
+        ("get", {"http.path": "/x/1"}, "/x/1"),
+        ("WS", {"http.path": "/chat"}, "/chat"),
+        ("GET", {"http.url": "http://h:80/x?y=1"}, "/x"),
+        ("get /x/{id}", {"http.path": "/x/1"}, ""),
+        ("work", {"http.path": "/x/1"}, ""),
+        ("get", {"http.url": "http://[broken"}, ""),
+    ],
+)
+def test_target_is_what_a_bare_method_is_about(name: str, tags: dict[str, str], expected: str) -> None:
+    """A name with a route, or of something else, needs no path."""
+    assert expected == target(name, tags)
+
+
+def test_failure_is_a_status_of_400_and_above() -> None:
+    """A 404 is none of its service, and still what one looks for."""
+    assert ["400", "404", "503"] == [
+        s for s in ("", "200", "302", "400", "404", "503", "OK", "14", "5000") if is_failure(s)
+    ]
+
+
+def test_tail_shows_path_and_status_of_a_request_without_route() -> None:
+    """Not just `get`."""
+    tags = {"http.path": "/nowhere", "http.status_code": "404"}
+    line = span_line({"name": "get", "kind": "SERVER", "tags": tags, "duration": 5, "traceId": "a1"}).plain
+    assert line.endswith("get /nowhere 404  a1")

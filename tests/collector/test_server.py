@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from clew.collector.retention import bytes_of
 from collector.collector_process import CollectorProcess, start, wait_until
 
 SPAN = b'[{"traceId":"%x","id":"b","timestamp":1700000000000000,"duration":1,"name":"x"}]'
@@ -175,16 +176,41 @@ def test_token_is_not_in_the_process_list(tmp_path: Path) -> None:
         assert "s3cret" not in said
 
 
-def test_disk_bound_drops_the_oldest(tmp_path: Path) -> None:
-    """With --max-disk the rows shrink to it while the newest stay."""
-    with CollectorProcess(tmp_path / "data", "--max-disk", "2MB") as collector:
-        for batch in range(20):
-            tags = [{"noise": os.urandom(2_000).hex()} for _ in range(100)]  # 200 kB that do not compress
-            spans = [{"traceId": f"{batch + 1:x}", "id": f"{n + 1:x}", "tags": tag} for n, tag in enumerate(tags)]
+def test_disk_bound_is_the_bound_of_the_directory(tmp_path: Path) -> None:
+    """With --max-disk everything in it stays under the bound, unique names included, and the newest rows stay."""
+    bound, now_us = 20_000_000, time.time_ns() // 1_000
+    with CollectorProcess(tmp_path / "data", "--max-disk", "20MB") as collector:
+        for batch in range(1, 201):
+            noise = [os.urandom(1_000).hex() for _ in range(100)]  # 200 batches are 20 MB that do not compress
+            spans = [
+                {"traceId": f"{batch:x}", "id": f"{n + 1:x}", "name": text[:600], "tags": {"noise": text}}
+                | {"localEndpoint": {"serviceName": "old" if batch < 20 else "new"}, "timestamp": now_us}
+                for n, text in enumerate(noise)
+            ]
             assert 202 == collector.post("/api/v2/spans", json.dumps(spans).encode())[0]
-        assert 100 == len(collector.trace("14"))  # so all of them are in the table
-        assert collector.counter("disk_bytes") > 2_000_000
-        wait_until(lambda: collector.counter("disk_bytes") <= 2_000_000, 60)
+        assert 100 == len(collector.trace(f"{batch:x}"))  # so all of them are in the table
+        wait_until(lambda: bytes_of(collector.data_dir) <= bound, 60)
 
         assert collector.counter("retention_dropped_bytes_total") > 0
-        assert [0, 100] == [len(collector.trace("1")), len(collector.trace("14"))]
+        assert [0, 100] == [len(collector.trace("1")), len(collector.trace(f"{batch:x}"))]
+        assert "new" in collector.get("/api/v2/services")[1]
+        assert 100 == len(json.loads(collector.get("/api/v2/traces?serviceName=new&limit=1")[1])[0])
+
+
+@pytest.mark.parametrize("retain", ["90s", "5m"])
+def test_short_retention_keeps_what_is_young(tmp_path: Path, retain: str) -> None:
+    """The youngest rows stay for their time; none goes because of how its arrival is rounded."""
+    with CollectorProcess(tmp_path / "data", "--retain", retain) as collector:
+        for n in range(1, 41):  # so many parts are merged, and merging is when expired rows go
+            assert 202 == collector.post("/api/v2/spans", SPAN % n)[0]
+            assert 1 == len(collector.trace(f"{n:x}"))
+
+        assert [1] * 40 == [len(collector.trace(f"{n:x}")) for n in range(1, 41)]
+
+
+def test_expired_rows_go(tmp_path: Path) -> None:
+    """With a retention of seconds they are gone seconds later, without a new row or a restart."""
+    with CollectorProcess(tmp_path / "data", "--retain", "4s") as collector:
+        assert 202 == collector.post("/api/v2/spans", SPAN % 1)[0]
+        assert 1 == len(collector.trace("1"))
+        wait_until(lambda: not collector.trace("1"), 60)

@@ -97,6 +97,7 @@ def test_token_file_that_holds_none_is_refused(tmp_path: Path) -> None:
         ({"retain": "7"}, "7d"),
         ({"retain": "0d"}, "7d"),
         ({"max_disk": "much"}, "10GB"),
+        ({"max_disk": "19MB"}, "at least 20MB"),
         ({"max_spool": "0"}, "above 0"),
         ({"insecure": "perhaps"}, "true or false"),
         ({"allowed_origins": "grafana.example"}, "https://grafana.example.org"),

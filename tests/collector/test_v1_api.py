@@ -75,6 +75,21 @@ class TestRecentTraces:
             "before": None,
         } == client.get("/api/v1/traces").json()
 
+    def test_line_tells_the_request_that_began_the_trace(self, client: httpx.Client, store: ClickHouseStore) -> None:
+        """Its path and status, of a caller's span by its URL; not those of other spans."""
+        tags = {"http.path": "/nowhere/1", "http.status_code": "404"}
+        insert(
+            store,
+            span(1, 1, "web", 10, kind="SERVER", name="GET", tags=tags),
+            span(1, 2, "web", 10, kind="CLIENT", name="GET", parentId=f"{1:016x}", tags={"http.path": "/inner"}),
+            span(2, 1, "app", kind="CLIENT", name="GET", tags={"http.url": "http://h:1/x", "http.status_code": "200"}),
+            span("1" + "0" * 31, 1, "job", 1, name="nightly"),
+        )
+        lines = client.get("/api/v1/traces").json()["traces"]
+        assert [("get", "/nowhere/1", "404"), ("nightly", None, None), ("get", "/x", "200")] == [
+            (line["name"], line.get("path"), line.get("status")) for line in lines
+        ]
+
     def test_headless_trace_is_named_after_its_first_span(self, client: httpx.Client, store: ClickHouseStore) -> None:
         """And says that its root is missing."""
         insert(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from clew.cli._text import ELLIPSIS, clock_time, duration, headline, offset, plural, visible, visible_lines
+from clew.cli._text import ELLIPSIS, clock_time, duration, headline, is_failure, offset, plural, visible, visible_lines
 from clew.cli._tree import MAX_PATH
 
 if TYPE_CHECKING:
@@ -234,8 +234,9 @@ def _label(row: Row, layout: _Layout) -> Text:
     label.append(visible(row.name) or "unnamed", "red" if failed else "")
     if row.target:
         label.append(f" {visible(row.target)}", "red" if failed else "dim")
-    if failed and _status(row):
-        label.append(f" {visible(_status(row))}", "bold red")
+    status = _status(row)
+    if status and (failed or is_failure(status)):
+        label.append(f" {visible(status)}", "bold red" if failed else "yellow")
     if row.orphan:
         label.append(" (parent missing)", "yellow")
     return label

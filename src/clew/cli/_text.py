@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ELLIPSIS: Final = "…"
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", "WS", "HTTP"})
 
 
 def visible(text: str) -> str:
@@ -43,6 +48,21 @@ def headline(traceback: str) -> str:
     after = lines[frames[-1] + 1 :] if frames else lines
     text = [line for line in after if line.strip() and not line.startswith("    " if frames else "Traceback")]
     return (text or after or [""])[0].strip()
+
+
+def target(name: str, tags: Mapping[str, str]) -> str:
+    """Return the path of an HTTP span whose name is but its method (``get``), so that it had no route; else ``""``."""
+    if name.upper() not in METHODS:
+        return ""
+    try:
+        return urlsplit(tags.get("http.url", "")).path or tags.get("http.path", "")
+    except ValueError:
+        return ""
+
+
+def is_failure(status: str) -> bool:
+    """Tell a status of 400 and above: shown also where the span is no error of its service, as a 404."""
+    return status.isascii() and status.isdigit() and len(status) == 3 and status >= "400"
 
 
 def duration(us: int | None) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 
+from clew.cli._text import target
 from clew.collector.trace import Span
 from clew.collector.trace.findings import Finding, find
 from clew.collector.trace.timeline import critical_path, lay_out
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from clew.collector.trace.timeline import Timed
 
 STATUS_TAGS: Final = ("http.status_code", "http.response.status_code", "grpc.status_code")
-METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 MAX_PATH: Final = 64  # steps of the way from the root that a row remembers; no terminal shows more
 
 
@@ -127,23 +126,13 @@ def _row(timed: Timed, depth: int, path: str, critical: tuple[tuple[int, int], .
         error=span.tags.get("error"),
         status=next((span.tags[tag] for tag in STATUS_TAGS if tag in span.tags), ""),
         orphan=span.parent_id is not None and span.parent_id not in known,
-        target=_target(span),
+        target=target(span.name or "", span.tags),
         lost=_count(span.tags.get(TRACE_DROPPED_TAG, "")),
         stack=span.tags.get(ERROR_STACK_TAG, "").rstrip("\n"),
         tags={key: value for key, value in span.tags.items() if key != ERROR_STACK_TAG},
         critical=critical,
         annotations=tuple((note.timestamp - timed.skew_us, note.value) for note in span.annotations),
     )
-
-
-def _target(span: Span) -> str:
-    """Return the path that a span with a name like ``get`` or ``POST`` is about: a route's template is in the name."""
-    if (span.name or "").upper() not in METHODS:
-        return ""
-    try:
-        return urlsplit(span.tags.get("http.url", "")).path or span.tags.get("http.path", "")
-    except ValueError:
-        return ""
 
 
 def _count(text: str) -> int:

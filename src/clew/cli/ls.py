@@ -9,7 +9,7 @@ import click
 
 from clew.cli._client import Collector
 from clew.cli._options import collector_options, since_option, time_option, traces
-from clew.cli._text import clock_time, duration, visible
+from clew.cli._text import clock_time, duration, is_failure, target, visible
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -119,7 +119,13 @@ def _cells(line: dict[str, Any], colours: dict[str, str], *, whole: bool) -> lis
     errors = int(line.get("errors") or 0)
     root = str(line.get("service") or "?")
     request = Text.assemble((visible(root), colours.get(root, "")), " ")
-    request.append(visible(str(line.get("name") or "unnamed")), "red" if errors else "bold")
+    name = str(line.get("name") or "unnamed")
+    request.append(visible(name), "red" if errors else "bold")
+    path, status = target(name, {"http.path": str(line.get("path") or "")}), str(line.get("status") or "")
+    if path:
+        request.append(f" {visible(path)}", "red" if errors else "dim")
+    if is_failure(status):
+        request.append(f" {status}", "bold red" if errors else "yellow")
     return [
         Text(clock_time(int(line["timestamp"]))[:8], "dim"),
         Text(visible(line["traceId"] if whole else line["traceId"][:SHORT_ID_CHARS])),

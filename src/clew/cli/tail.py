@@ -11,7 +11,7 @@ import click
 
 from clew.cli._client import Collector, UnreachableError
 from clew.cli._options import collector_options
-from clew.cli._text import clock_time, duration, headline, visible
+from clew.cli._text import clock_time, duration, headline, is_failure, target, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,10 +128,15 @@ def span_line(span: dict[str, Any]) -> Text:
     error = tags.get("error")
     line = _head(span.get("timestamp"), service_of(span))
     line.append(f"{duration(_number(span.get('duration')) or None):>8} ", "red" if error is not None else "")
-    line.append(visible(str(span.get("name") or "unnamed").lower()), "bold red" if error is not None else "bold")
+    name = str(span.get("name") or "unnamed").lower()
+    line.append(visible(name), "bold red" if error is not None else "bold")
+    path = target(name, {key: str(value) for key, value in tags.items()})
+    if path:
+        line.append(f" {visible(path)}", "red" if error is not None else "dim")
     status = str(tags.get("http.status_code", ""))
     if status:
-        line.append(f" {visible(status)}", "bold red" if error is not None else "dim")
+        style = "bold red" if error is not None else "yellow" if is_failure(status) else "dim"
+        line.append(f" {visible(status)}", style)
     if error and str(error) != status:
         line.append(f" {visible(str(error))}", "red")
     return line.append_text(Text(f"  {visible(str(span.get('traceId', '')))}", "dim"))

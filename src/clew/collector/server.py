@@ -14,7 +14,6 @@ import fcntl
 import gc
 import logging
 import socket
-import threading
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +28,7 @@ from clew.collector.metrics import Metrics
 from clew.collector.receivers.http import SPANS_V1_PATH, Receiver
 from clew.collector.receivers.tail import Tail
 from clew.collector.receivers.udp import UdpReceiver
+from clew.collector.retention import kept_under
 from clew.collector.store import SpanStore, StoreError
 from clew.collector.store.clickhouse import ClickHouseStore
 
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from clew.collector.api.desk import Desk
     from clew.collector.settings import Address, Settings
 
-RETENTION_S: Final = 10.0  # between two looks at the disk
 HOT_PATHS: Final = frozenset(
     {wire.SPANS_PATH, wire.LOGS_PATH, f"/zipkin{wire.SPANS_PATH}", SPANS_V1_PATH, f"/zipkin{SPANS_V1_PATH}"}
 )
@@ -71,7 +70,7 @@ def serve(settings: Settings, announce: Callable[[list[str]], None]) -> None:
             stack.callback(udp.close)
         if settings.tail:
             stack.callback(Tail(ingest, settings.tail).close)
-        stack.enter_context(_retention(store, settings.max_disk, ingest.metrics))
+        stack.enter_context(kept_under(store, settings.data_dir, settings.max_disk, ingest.metrics))
         desk = api.open_desk(store, settings)
         app = build_app(store, ingest, settings, desk)
         lines = _start_lines(settings, listening, udp)
@@ -184,41 +183,15 @@ def _opened(settings: Settings) -> ClickHouseStore:
 
 def _ingest(store: SpanStore, settings: Settings) -> Ingest:
     """With a bound on the disk groups are small beside it: what is dropped at once is a part, made of whole groups."""
-    group_bytes = min(GROUP_BYTES, settings.max_disk // 20) if settings.max_disk else GROUP_BYTES
-    directory = settings.data_dir / "journal"
+    bound = settings.max_disk
     return Ingest(
         store,
-        directory,
+        settings.data_dir / "journal",
         Metrics(),
-        max_spool=settings.max_spool,
-        group_bytes=group_bytes,
+        max_spool=min(settings.max_spool, bound // 5) if bound else settings.max_spool,
+        group_bytes=min(GROUP_BYTES, bound // 20) if bound else GROUP_BYTES,
         durable=settings.durable,
     )
-
-
-@contextlib.contextmanager
-def _retention(store: SpanStore, max_disk: int, metrics: Metrics) -> Iterator[None]:
-    """Keep the rows under ``max_disk`` bytes for the time of the ``with``; the age of rows is the store's business."""
-    if not max_disk:
-        yield
-        return
-    ended = threading.Event()
-    thread = threading.Thread(target=_keep_under, args=(store, max_disk, metrics, ended), name="clew-retention")
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def _keep_under(store: SpanStore, max_disk: int, metrics: Metrics, ended: threading.Event) -> None:
-    while not ended.wait(RETENTION_S):
-        try:
-            while store.disk_bytes() > max_disk and (dropped := store.drop_oldest()):
-                metrics.count("retention_dropped_bytes_total", dropped)
-        except StoreError as error:
-            _log.warning("retention: %s", error)
 
 
 def _start_lines(settings: Settings, listening: socket.socket, udp: UdpReceiver | None) -> list[str]:

@@ -58,6 +58,7 @@ class Token(NamedTuple):
         return "Token(***)"
 
 
+SMALLEST_DISK: Final = 20_000_000  # bytes; below, little is left beside the engine's own files and a part of each table
 _HTTP: Final = Address("127.0.0.1", 9411)
 _UDP: Final = Address("127.0.0.1", 9410)
 
@@ -210,6 +211,13 @@ def _parse_optional_address(text: str) -> Address | None:
     return None if text.lower() in ("", "none", "off") else parse_address(text)
 
 
+def _parse_bound(text: str) -> int:
+    size = parse_size(text)
+    if 0 < size < SMALLEST_DISK:
+        raise ValueError("expected 0 (no bound) or at least 20MB, for the engine's own files take half of that")
+    return size
+
+
 def _parse_positive_size(text: str) -> int:
     size = parse_size(text)
     if not size:
@@ -308,7 +316,7 @@ OPTIONS: Final = {
         repeatable=True,
     ),
     "retain": Option(parse_duration, "7d", "TIME", "How long spans and logs are kept after they arrived."),
-    "max_disk": Option(parse_size, "0", "SIZE", "Drop the oldest rows beyond this size on disk; 0: no bound."),
+    "max_disk": Option(_parse_bound, "0", "SIZE", "Drop the oldest rows when all data take more; 0: no bound."),
     "max_spool": Option(_parse_positive_size, "1GiB", "SIZE", "What may wait on disk while the store is down."),
     "durable": Option(_parse_bool, "false", "", "Answer only when the disk has what was sent (fdatasync)."),
     "max_body": Option(_parse_positive_size, "16MiB", "SIZE", "The largest HTTP body taken, packed and unpacked."),

@@ -2,7 +2,8 @@
 
 * ``GET /traces``: newest traces first, a line each. Parameters ``service``, ``name`` (of any of its spans), ``errors``
   (true: only with errors), ``min_duration_ms``, ``limit`` (20), ``before`` (microseconds: those that began earlier; the
-  answer's ``before`` asks for the next page, null on the last one). Answer: ``{"traces": [...], "before": ...}``.
+  answer's ``before`` asks for the next page, null on the last one). Answer: ``{"traces": [...], "before": ...}``. Where
+  a trace began with an HTTP request its line has the ``path`` (no query) and the ``status``, as text.
 * ``GET /traces/{id}``: one trace as :func:`clew.collector.trace.view_trace` shows it, at most its first 20,000 spans:
   ``truncated`` and the header ``Clew-Incomplete`` say when there are more.
 * ``GET /traceIds``: ids of traces, of all that are stored, that begin with ``prefix`` (6 or more hex characters), in
@@ -21,6 +22,7 @@ import re
 import time
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from starlette.routing import Route
 
@@ -85,6 +87,11 @@ class V1Api:
             min_duration=_milliseconds(parameters, "min_duration_ms"),
         )
         found = list(query.recent(question))
+        requests = query.requests(found)
+        for summary in found:
+            path, url, status = requests.get(summary["traceId"], ("", "", ""))
+            known = {"path": path or _path(url), "status": status}
+            summary.update((name, value) for name, value in known.items() if value)
         return json_answer({"traces": found, "before": found[-1]["timestamp"] if len(found) == limit else None})
 
     def trace(self, query: Query, request: Request, parameters: Parameters) -> Response:
@@ -149,6 +156,13 @@ def levels_from(level: str) -> list[str]:
         if level in names:
             return [name for worse in _LEVELS[place:] for name in worse]
     return [level] if level else []
+
+
+def _path(url: str) -> str:
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return ""
 
 
 def _trace_id(text: str) -> str:

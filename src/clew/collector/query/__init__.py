@@ -14,7 +14,7 @@ from clew.collector.patience import Patience
 from clew.collector.query import dependencies, search, spans
 from clew.collector.query.reader import Reader
 from clew.collector.query.search import Question, RecentQuestion
-from clew.collector.query.window import slices
+from clew.collector.query.window import BUCKET_US, slices
 from clew.collector.rows import make_record, short_id
 
 if TYPE_CHECKING:
@@ -93,6 +93,18 @@ class Query:
     def recent(self, question: RecentQuestion) -> Iterator[dict[str, Any]]:
         """Yield a summary of each of the newest traces, newest first, as JSON-ready objects."""
         return search.recent(self._reader, question)
+
+    def requests(self, summaries: Sequence[dict[str, Any]]) -> dict[str, tuple[str, str, str]]:
+        """Return path, URL and status of the requests that began listed traces, by trace id; ``""`` where not known."""
+        if not summaries:
+            return {}
+        starts = sorted({summary["timestamp"] for summary in summaries})
+        parameters = {
+            "trace_ids": [summary["traceId"].zfill(32) for summary in summaries],
+            "buckets": sorted({start // BUCKET_US for start in starts}),
+            "starts": starts,
+        }
+        return {short_id(row["id"]): tuple(row["request"]) for row in self._reader.select("read_requests", parameters)}
 
     def links(self, since: int, until: int) -> tuple[list[Link], int]:
         """Return who called whom in traces with a span in the window, and how many traces are left out as too long."""

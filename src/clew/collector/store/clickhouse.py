@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from clickhouse_connect.driver.client import Client
 
+OLD_PARTS_S: Final = (60, 2)  # how long a merged part stays beside what it became; with a bound on the disk
 READERS: Final = 4  # queries at a time; each is a handle of its own, for a handle serves one caller at a time
 
 # The engine inside our process, held to its share (memory budget of the collector: 1.5 GB; idle CPU near zero).
@@ -139,12 +140,10 @@ class ClickHouseStore:
             )
 
     def works(self, room: int = 0) -> bool:
-        """See :class:`~clew.collector.store.SpanStore`. Makes a table, fills it and drops it."""
+        """See :class:`~clew.collector.store.SpanStore`."""
         try:
             with _translated():
-                self._writer.command("CREATE TABLE IF NOT EXISTS probe (n UInt8) ENGINE = MergeTree ORDER BY n")
                 self._writer.command("INSERT INTO probe SELECT 1")
-                self._writer.command("DROP TABLE probe SYNC")
                 free = self._writer.command("SELECT min(unreserved_space) FROM system.disks")
         except StoreError:
             return False
@@ -187,7 +186,7 @@ class ClickHouseStore:
         return int(self._ask("disk_bytes")[0]["bytes"])
 
     def drop_oldest(self) -> int:
-        """Drop the part of ``spans`` or ``logs`` that was received first.
+        """Drop the part that was received first, of any table; see ``oldest_part.sql``.
 
         A part is the finest unit that goes at once; it may hold seconds or most of a day.
         """
@@ -210,7 +209,7 @@ class ClickHouseStore:
 
     def truncate(self) -> None:
         """Forget all rows, keep the tables: for tests, which share one engine a process."""
-        for table in ("spans", "logs", "trace_index", "names", "tag_values"):
+        for table in _KEPT:
             self._writer.command(f"TRUNCATE TABLE {table}")
 
     def _ask(self, statement: str) -> list[dict[str, Any]]:
@@ -262,17 +261,18 @@ class ClickHouseStore:
 
     def _create(self, retain_s: int, max_disk: int, autocomplete_keys: Sequence[str]) -> None:
         with _translated():
+            granule_s = _granule_s(retain_s, max_disk)
             self._renew_trace_index()
             for statement, layout in _SCHEMA.items():
                 sql = _read(statement).replace("$COLUMNS", layout).replace("$RETAIN", str(int(retain_s)))
-                self._writer.command(sql)
+                self._writer.command(sql.replace("$GRANULE", str(granule_s)))
             for view, (statement, layout) in _VIEWS.items():
                 select = _read(statement).replace("$COLUMNS", layout).partition(" AS\n")[2]
+                select = select.replace("$GRANULE", str(granule_s))
                 self._writer.command(f"ALTER TABLE {view} MODIFY QUERY {select}")  # at once: no insert falls between
-            for table in ("spans", "logs", "trace_index", "names", "tag_values"):
+            for table in _KEPT:
                 self._keep_for(table, int(retain_s))
-            for table in ("spans", "logs"):
-                self._limit_parts(table, max_disk)
+                self._limit_parts(table, int(retain_s), max_disk)
             self._fill_trace_index()
             for view in ("schema_trace_index_spans_view", "schema_trace_index_logs_view"):
                 self._writer.command(_read(view).replace("$KEY", _PLACEHOLDERS["$KEY"]))
@@ -303,13 +303,18 @@ class ClickHouseStore:
             settings={"materialize_ttl_after_modify": 0},
         )
 
-    def _limit_parts(self, table: str, max_disk: int) -> None:
-        """A part is what :meth:`drop_oldest` drops: with a bound on the disk, none may grow to much of it."""
+    def _limit_parts(self, table: str, retain_s: int, max_disk: int) -> None:
+        """A part is what :meth:`drop_oldest` drops: with a bound on the disk, none may grow to much of it.
+
+        Then, too, parts that were merged go at once, for they may be most of what is there.
+        """
         largest = max(max_disk // 20, 200_000) if max_disk else 150_000_000_000  # the engine's default
         smallest = min(largest, 1 << 20)  # the bound while the engine is busy, by default 1 MiB
         self._writer.command(
             f"ALTER TABLE {table} MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = {largest}, "
-            f"max_bytes_to_merge_at_min_space_in_pool = {smallest}"
+            f"max_bytes_to_merge_at_min_space_in_pool = {smallest}, "
+            f"old_parts_lifetime = {OLD_PARTS_S[bool(max_disk)]}, "
+            f"merge_with_ttl_timeout = {min(max(retain_s // 10, 5), 14_400)}"
         )
 
     def _collect_values_of(self, keys: Sequence[str]) -> None:
@@ -319,6 +324,12 @@ class ClickHouseStore:
             self._writer.command(_read("schema_tag_values_view").replace("$KEYS", ", ".join(map(_literal, keys))))
 
 
+def _granule_s(retain_s: int, max_disk: int) -> int:
+    """Return to how many seconds the time of arrival is cut: a coarse one costs no room, retention wants a fine one."""
+    return max(1, min(retain_s // 20, 10 if max_disk else 600))
+
+
+_KEPT: Final = ("spans", "logs", "trace_index", "names", "tag_values")  # tables with rows, each with a time of arrival
 _OPTIONAL: Final = re.compile(r"\[\[(\w+): ((?:(?!\[\[|\]\]).)*)\]\]", re.DOTALL)  # the innermost
 
 # What stands for what in the statements; in this order, for one may hold the next.
@@ -346,6 +357,7 @@ _SCHEMA: Final = {
     "schema_names": "",
     "schema_names_view": "",
     "schema_tag_values": "",
+    "schema_probe": "",
 }
 
 # What turns JSON into rows: view -> statement and columns. A view of an older version is brought to today's.

@@ -34,6 +34,10 @@ LOG_JSON: Final = """
     message String, traceId String, id String, exception String"""
 
 
+# When a row arrived, rounded up, so that none goes before its time. $GRANULE is a number of seconds.
+RECEIVED: Final = "toDateTime(intDiv(toUnixTimestamp(now('UTC')) + $GRANULE - 1, $GRANULE) * $GRANULE, 'UTC')"
+
+
 def _id(name: str, size: int) -> str:
     """Hex of any length up to the whole to bytes, padded on the left as Zipkin does."""
     return f"toFixedString(unhex(leftPad({name}, {size * 2}, '0')), {size})"
@@ -94,7 +98,7 @@ SPANS: Final = (
         "CAST(annotation_ts, 'Array(Int64)') AS annotation_ts",
     ),
     Column("annotation_values", "Array(String) CODEC(ZSTD(1))", "annotations.value", "annotation_values"),
-    Column("received", "DateTime('UTC') CODEC(ZSTD(1))", "toStartOfTenMinutes(now('UTC'))"),
+    Column("received", "DateTime('UTC') CODEC(ZSTD(1))", RECEIVED),
 )
 
 LOGS: Final = (
@@ -116,7 +120,7 @@ LOGS: Final = (
         "if(span_id = toFixedString('', 8), '', lower(hex(span_id))) AS span_id",
     ),
     Column("exception", "String CODEC(ZSTD(1))", "exception", "exception"),
-    Column("received", "DateTime('UTC') CODEC(ZSTD(1))", "toStartOfTenMinutes(now('UTC'))"),
+    Column("received", "DateTime('UTC') CODEC(ZSTD(1))", RECEIVED),
 )
 
 

@@ -1,6 +1,6 @@
 -- One row a span as it was reported; spans that share an id are merged when they are read.
 -- Sorted by ten minutes, then trace: the spans of a trace lie together, which compresses best and reads one granule.
--- `received` is cut to ten minutes, so that it costs nothing; it drives retention, for the clocks of clients may be wrong.
+-- `received` is rounded to minutes, so that it costs nothing; it drives retention, for the clocks of clients may be wrong.
 -- Merges of small parts cost twice what inserting does; taking at least sixteen at a time merges each row less often.
 CREATE TABLE IF NOT EXISTS spans
 (
@@ -11,4 +11,4 @@ ENGINE = MergeTree
 PARTITION BY toDate(received)
 ORDER BY (intDiv(timestamp, 600000000), trace_id, timestamp)
 TTL received + toIntervalSecond($RETAIN)
-SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 60, min_parts_to_merge_at_once = 16
+SETTINGS non_replicated_deduplication_window = 1000, old_parts_lifetime = 60, min_parts_to_merge_at_once = 16

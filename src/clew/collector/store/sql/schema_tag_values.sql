@@ -9,4 +9,4 @@ ENGINE = ReplacingMergeTree
 PARTITION BY toDate(received)
 ORDER BY (key, value)
 TTL received + toIntervalSecond($RETAIN)
-SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 60, min_parts_to_merge_at_once = 16
+SETTINGS non_replicated_deduplication_window = 1000, old_parts_lifetime = 60, min_parts_to_merge_at_once = 16

@@ -1,0 +1,10 @@
+-- What the requests were that began the listed traces: path, URL and status of the span that recent_traces.sql took for
+-- each trace's first. It begins when the trace does, so few rows are read.
+WITH parent_id IN (toFixedString('', 8), span_id) AS is_root
+SELECT lower(hex(trace_id)) AS id,
+       argMin((tags['http.path'], tags['http.url'], tags['http.status_code']), (NOT is_root, timestamp)) AS request
+FROM spans
+WHERE trace_id IN arrayMap(id -> toFixedString(unhex(id), 16), {trace_ids:Array(String)})
+  AND intDiv(timestamp, 600000000) IN {buckets:Array(UInt64)}
+  AND timestamp IN {starts:Array(UInt64)}
+GROUP BY trace_id
