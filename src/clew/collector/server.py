@@ -24,6 +24,7 @@ from clew.collector import api, serving
 from clew.collector.doors import Doors
 from clew.collector.doors.connections import Connections
 from clew.collector.ingest import GROUP_BYTES, Ingest
+from clew.collector.memory import Room, shares
 from clew.collector.metrics import Metrics
 from clew.collector.receivers.http import SPANS_V1_PATH, Receiver
 from clew.collector.receivers.tail import Tail
@@ -88,7 +89,8 @@ def build_app(store: SpanStore, ingest: Ingest, settings: Settings, desk: Desk) 
     """Return the ASGI application: who may ask, the hot route, everything else."""
     rest = Starlette(routes=api.routes(store, ingest, settings, desk))
     rest.router.redirect_slashes = False  # Zipkin answers 404, too
-    return Doors(_Front(Receiver(ingest, settings.max_body), rest), settings, _writes, _is_open)
+    receiver = Receiver(ingest, settings.max_body, Room(shares(settings.max_memory).bodies))
+    return Doors(_Front(receiver, rest), settings, _writes, _is_open)
 
 
 class _Front:
@@ -175,6 +177,8 @@ def _opened(settings: Settings) -> ClickHouseStore:
             retain_s=settings.retain,
             max_disk=settings.max_disk,
             autocomplete_keys=settings.autocomplete_keys,
+            max_memory=shares(settings.max_memory).engine,
+            max_question_memory=shares(settings.max_memory).question,
         )
     except StoreError as error:
         where = "The store" if settings.store else f"The store in {settings.data_dir}"
@@ -189,7 +193,7 @@ def _ingest(store: SpanStore, settings: Settings) -> Ingest:
         settings.data_dir / "journal",
         Metrics(),
         max_spool=min(settings.max_spool, bound // 5) if bound else settings.max_spool,
-        group_bytes=min(GROUP_BYTES, bound // 20) if bound else GROUP_BYTES,
+        group_bytes=min(GROUP_BYTES, shares(settings.max_memory).group, bound // 20 if bound else GROUP_BYTES),
         durable=settings.durable,
     )
 

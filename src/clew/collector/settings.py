@@ -58,6 +58,7 @@ class Token(NamedTuple):
         return "Token(***)"
 
 
+SMALLEST_MEMORY: Final = 500_000_000  # bytes
 SMALLEST_DISK: Final = 20_000_000  # bytes; below, little is left beside the engine's own files and a part of each table
 _HTTP: Final = Address("127.0.0.1", 9411)
 _UDP: Final = Address("127.0.0.1", 9410)
@@ -76,6 +77,7 @@ class Settings:
     max_disk: int = 0
     max_spool: int = 1 << 30
     durable: bool = False
+    max_memory: int = 1_500_000_000
     max_body: int = 16 << 20
     autocomplete_keys: tuple[str, ...] = ()
     strict_trace_id: bool = True
@@ -218,6 +220,13 @@ def _parse_bound(text: str) -> int:
     return size
 
 
+def _parse_memory(text: str) -> int:
+    size = parse_size(text)
+    if size < SMALLEST_MEMORY:
+        raise ValueError("expected at least 500MB, for Python and the engine take 300MB before the first span")
+    return size
+
+
 def _parse_positive_size(text: str) -> int:
     size = parse_size(text)
     if not size:
@@ -319,6 +328,7 @@ OPTIONS: Final = {
     "max_disk": Option(_parse_bound, "0", "SIZE", "Drop the oldest rows when all data take more; 0: no bound."),
     "max_spool": Option(_parse_positive_size, "1GiB", "SIZE", "What may wait on disk while the store is down."),
     "durable": Option(_parse_bool, "false", "", "Answer only when the disk has what was sent (fdatasync)."),
+    "max_memory": Option(_parse_memory, "1.5GB", "SIZE", "What the collector may take, all its parts together."),
     "max_body": Option(_parse_positive_size, "16MiB", "SIZE", "The largest HTTP body taken, packed and unpacked."),
     "autocomplete_keys": Option(_parse_list, "", "TAG,...", "Tags whose values the API suggests, such as http.method."),
     "strict_trace_id": Option(_parse_bool, "true", "BOOL", "Whether 128-bit trace ids are compared whole."),

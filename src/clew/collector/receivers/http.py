@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from clew import wire
 from clew.collector.ingest import Ingest, Unavailable
 from clew.collector.ingest.payload import BadPayload, Format
+from clew.collector.memory import Room
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -46,15 +47,38 @@ class Rejected(Exception):  # noqa: N818 - a request, answered before it became 
         self.reason = reason
 
 
+class Taken:
+    """What one request has of the room; leaving ``with`` gives it back. Made for one event loop."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._size = 0
+
+    def add(self, size: int) -> None:
+        """Take more. :class:`Rejected` when there is none, with all that was taken still to be given back."""
+        if not self._room.take(size):
+            raise Rejected(503, "memory", "More arrives at once than fits into memory (max_memory). Send again later.")
+        self._size += size
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        self._room.give_back(self._size)
+
+
 class ClientGone(Exception):  # noqa: N818
     """The client hung up before its request was complete; there is nobody to answer."""
 
 
 class Receiver:
-    """The ASGI application of the routes that take data; ``max_body`` bounds a body, packed and not, in bytes."""
+    """The ASGI application of the routes that take data; ``max_body`` bounds a body, packed and not, in bytes.
 
-    def __init__(self, ingest: Ingest, max_body: int) -> None:
+    ``room`` bounds all bodies together.
+    """
+
+    def __init__(self, ingest: Ingest, max_body: int, room: Room) -> None:
         self._ingest = ingest
+        self._room = room
         self._max_body = max_body
         self._unpackers = ThreadPoolExecutor(UNPACKERS, "clew-unpack")
         self._checker = ThreadPoolExecutor(1, "clew-check")
@@ -69,11 +93,14 @@ class Receiver:
 
     async def _take(self, kind: Kind, scope: Scope, receive: Receive) -> tuple[int, str]:
         headers = dict(scope["headers"])
+        taken = Taken(self._room)
         try:
-            body = await self._body(headers, receive)
-            if not body:
-                return 202, ""
-            stored = await self._accept(kind, _format(scope["path"], headers), body, _is_gzip(scope))
+            with taken:
+                body = await self._body(headers, receive, taken)
+                if not body:
+                    return 202, ""
+                stored = await self._accept(kind, _format(scope["path"], headers), body, _is_gzip(scope), taken)
+                del body
             if not stored.done():
                 await asyncio.wrap_future(stored)
         except Rejected as rejected:
@@ -85,7 +112,7 @@ class Receiver:
             return 503, str(unavailable)
         return 202, ""
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive, taken: Taken) -> bytes:
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max_body:
             raise self._too_large()
@@ -99,14 +126,16 @@ class Receiver:
             size += len(chunk)
             if size > self._max_body:
                 raise self._too_large()
+            taken.add(len(chunk))
             chunks.append(chunk)
             if not message.get("more_body", False):
                 return b"".join(chunks) if len(chunks) > 1 else chunk
 
-    async def _accept(self, kind: Kind, format: Format, body: bytes, packed: bool) -> Future[None]:
+    async def _accept(self, kind: Kind, format: Format, body: bytes, packed: bool, taken: Taken) -> Future[None]:
         loop = asyncio.get_running_loop()
         if packed:
             body = await loop.run_in_executor(self._unpackers, self._gunzip, body)
+            taken.add(len(body))
         accept = functools.partial(self._ingest.accept, kind, body, format=format)
         if len(body) < (LARGE_BYTES if format == "json" else LARGE_ODD_BYTES):
             return accept()

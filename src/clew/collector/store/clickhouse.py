@@ -37,7 +37,7 @@ from clew.collector.patience import OVERDUE, Patience, TooCostly
 from clew.collector.store import Kind, StoreError, TooManyRows, UnreadableRows, columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from clickhouse_connect.driver.client import Client
@@ -45,12 +45,9 @@ if TYPE_CHECKING:
 OLD_PARTS_S: Final = (60, 2)  # how long a merged part stays beside what it became; with a bound on the disk
 READERS: Final = 4  # queries at a time; each is a handle of its own, for a handle serves one caller at a time
 
-# The engine inside our process, held to its share (memory budget of the collector: 1.5 GB; idle CPU near zero).
+# The engine inside our process: few threads, idle CPU near zero. How much memory it may take is the caller's to say.
 ENGINE_OPTIONS: Final[dict[str, Any]] = {
-    "max_server_memory_usage": 1_200_000_000,
-    "mark_cache_size": 100_000_000,
     "uncompressed_cache_size": 0,
-    "index_mark_cache_size": 20_000_000,
     "background_pool_size": 2,
     "background_merges_mutations_concurrency_ratio": 2,
     "background_schedule_pool_size": 4,
@@ -79,10 +76,6 @@ INSERT_SETTINGS: Final[dict[str, Any]] = {
 }
 READ_SETTINGS: Final[dict[str, Any]] = {
     "prefer_column_name_to_alias": 1,  # WHERE trace_id = ... means the column, though SELECT reads it as hex
-    # All readers together leave the inserts their part of max_server_memory_usage; what can go to disk does before.
-    "max_memory_usage": 220_000_000,
-    "max_bytes_before_external_group_by": 80_000_000,
-    "max_bytes_before_external_sort": 80_000_000,
     "max_result_bytes": 64_000_000,  # of one statement: what is more comes in pages
 }
 
@@ -110,6 +103,7 @@ class ClickHouseStore:
     (``clickhouse://user:password@host:8123/database``). ``retain_s`` is the time, in seconds, after which a row goes;
     ``max_disk`` the bytes that the caller will keep to by :meth:`drop_oldest` (0: no bound), so parts stay small
     enough.
+    ``max_memory``: bytes of the process with the engine in it, and ``max_question_memory`` of one reading statement.
     ``autocomplete_keys`` are the tags whose values are collected for autocomplete. Opening creates the tables.
     Raises :class:`StoreError`.
     """
@@ -122,13 +116,16 @@ class ClickHouseStore:
         retain_s: int = 7 * 86_400,
         max_disk: int = 0,
         autocomplete_keys: Sequence[str] = (),
+        max_memory: int = 1_200_000_000,
+        max_question_memory: int = 220_000_000,
     ) -> None:
-        self._place = path, url
-        self._writer = _connect(path, url, INSERT_SETTINGS)
+        self._connect = functools.partial(_connect, path, url, max_memory)
+        self._reading = _read_settings(max_question_memory)
+        self._writer = self._connect(INSERT_SETTINGS)
         self._readers: queue.LifoQueue[Client] = queue.LifoQueue()  # the same few again and again, caches warm
         for _ in range(READERS):
-            self._readers.put(_connect(path, url, READ_SETTINGS))
-        self._control = _connect(path, url, READ_SETTINGS)  # for the collector itself, so that it waits for no question
+            self._readers.put(self._connect(self._reading))
+        self._control = self._connect(self._reading)  # for the collector itself, so that it waits for no question
         self._control_lock = threading.Lock()
         self._create(retain_s, max_disk, autocomplete_keys)
 
@@ -255,7 +252,7 @@ class ClickHouseStore:
         try:
             yield client
         except BaseException:
-            self._readers.put(_renewed(client, self._place))
+            self._readers.put(_renewed(client, lambda: self._connect(self._reading)))
             raise
         self._readers.put(client)
 
@@ -386,12 +383,23 @@ def _literal(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _connect(path: Path | None, url: str, settings: dict[str, Any]) -> Client:
+def _read_settings(max_memory: int) -> dict[str, Any]:
+    """All readers together leave the inserts their part of memory; what can go to disk does before."""
+    spill = dict.fromkeys(("max_bytes_before_external_group_by", "max_bytes_before_external_sort"), max_memory * 3 // 8)
+    return {**READ_SETTINGS, "max_memory_usage": max_memory, **spill}
+
+
+def _connect(path: Path | None, url: str, max_memory: int, settings: dict[str, Any]) -> Client:
     with _translated():
         if url:
             return clickhouse_connect.get_client(dsn=url, settings=settings)
+        options = ENGINE_OPTIONS | {
+            "max_server_memory_usage": max_memory,
+            "mark_cache_size": max_memory // 12,
+            "index_mark_cache_size": max_memory // 60,
+        }
         return clickhouse_connect.get_client(
-            interface="chdb", path=str(path or ":memory:"), settings=settings, chdb_options=ENGINE_OPTIONS
+            interface="chdb", path=str(path or ":memory:"), settings=settings, chdb_options=options
         )
 
 
@@ -402,10 +410,10 @@ def _limits(sql: str, patience: Patience) -> str:
     return f"{start}log_comment = '{patience.name}', max_execution_time = {seconds}"
 
 
-def _renewed(client: Client, place: tuple[Path | None, str]) -> Client:
+def _renewed(client: Client, connect: Callable[[], Client]) -> Client:
     """Return a new handle for one that has failed, or that one if there is none to be had."""
     try:
-        renewed = _connect(*place, READ_SETTINGS)
+        renewed = connect()
     except StoreError:
         return client
     client.close()
