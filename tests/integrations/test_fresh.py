@@ -16,8 +16,8 @@ SERVE = """
 import http.server, threading
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        print(bool(self.headers["X-Trace-ID"]), flush=True)  # first: the answer may end the program
         self.send_response(200); self.send_header("Content-Length", "2"); self.end_headers(); self.wfile.write(b"ok")
-        print(bool(self.headers["X-Trace-ID"]))
     def log_message(self, *args): pass
 server = http.server.HTTPServer(("127.0.0.1", 0), Answer)
 threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clew._context import active, current
 from clew._patch import patch, unpatch
-from clew.integrations import _imports
+from clew.integrations._hooks import Hooks
 from clew.integrations._workers import Inherited, function_of, has_ended
 
 if TYPE_CHECKING:
-    from types import FrameType, ModuleType
+    from types import FrameType
 
 
 def install() -> None:
@@ -31,22 +31,16 @@ def install() -> None:
     patch(threading.Event, "set", _around_set)
     patch(threading.Condition, "wait", _around_condition_wait)
     patch(threading.Condition, "notify", _around_notify)
-    _imports.when_imported("queue", _follow_queue)
-    _imports.when_imported("asyncio.queues", _follow_asyncio_queue)
+    _queues.install()
 
 
 def uninstall() -> None:
     """Watch no more."""
-    _imports.forget("queue", _follow_queue)
-    _imports.forget("asyncio.queues", _follow_asyncio_queue)
+    _queues.uninstall()
     unpatch(threading.Event, "wait")
     unpatch(threading.Event, "set")
     unpatch(threading.Condition, "wait")
     unpatch(threading.Condition, "notify")
-    for module, names in (("queue", ("put", "get")), ("asyncio.queues", ("put_nowait", "get"))):
-        if module in sys.modules:
-            for name in names:
-                unpatch(sys.modules[module].Queue, name)
 
 
 # Beside a queue: whose trace has put something in. Beside an event or a condition: whose has woken somebody last.
@@ -85,11 +79,6 @@ def _is_own(queue: Any, trace_id: str, connections: Any) -> bool:
 # Queues.
 
 
-def _follow_queue(module: ModuleType) -> None:
-    patch(module.Queue, "put", _around_put)
-    patch(module.Queue, "get", _around_get)
-
-
 def _around_put(original: Any) -> Any:
     def put(self: Any, item: Any, block: bool = True, timeout: float | None = None) -> None:
         _note_put(self)
@@ -107,11 +96,6 @@ def _around_get(original: Any) -> Any:
         return item
 
     return get
-
-
-def _follow_asyncio_queue(module: ModuleType) -> None:
-    patch(module.Queue, "put_nowait", _around_put_nowait)
-    patch(module.Queue, "get", _around_async_get)
 
 
 def _around_put_nowait(original: Any) -> Any:
@@ -134,6 +118,14 @@ def _around_async_get(original: Any) -> Any:
         return item
 
     return get
+
+
+_queues = Hooks(
+    {
+        "queue": ("Queue", {"put": _around_put, "get": _around_get}),
+        "asyncio.queues": ("Queue", {"put_nowait": _around_put_nowait, "get": _around_async_get}),
+    }
+)
 
 
 # Events and conditions.

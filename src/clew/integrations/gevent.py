@@ -13,39 +13,27 @@ Tested with gevent 26.9.
 
 from __future__ import annotations
 
-import sys
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gevent.greenlet import Greenlet
 
 from clew._context import active, current
-from clew._patch import patch, unpatch
-from clew.integrations import _imports
+from clew.integrations._hooks import Hooks
 from clew.integrations._jobs import carry
 from clew.integrations._workers import Inherited
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 
 def install() -> None:
     """Follow the context into greenlets that are started from now on."""
     Greenlet.add_spawn_callback(_begin_in_trace)  # a set: twice in is once
-    _imports.when_imported("gevent.threadpool", _follow)
+    _pools.install()
 
 
 def uninstall() -> None:
     """Undo ``install``."""
     Greenlet.remove_spawn_callback(_begin_in_trace)
-    _imports.forget("gevent.threadpool", _follow)
-    module = sys.modules.get("gevent.threadpool")
-    if module is not None:
-        unpatch(module.ThreadPool, "spawn")
-
-
-def _follow(module: ModuleType) -> None:
-    patch(module.ThreadPool, "spawn", _around_spawn)
+    _pools.uninstall()
 
 
 def _begin_in_trace(greenlet: Any) -> None:
@@ -61,3 +49,6 @@ def _around_spawn(original: Any) -> Any:
         return original(self, carry(func), *args, **kwargs)
 
     return spawn
+
+
+_pools = Hooks({"gevent.threadpool": ("ThreadPool", {"spawn": _around_spawn})})

@@ -14,39 +14,24 @@ Tested with CPython 3.10 to 3.13, joblib 1.5.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from clew._context import TraceContext, current, get_trace_context
-from clew._patch import patch, unpatch
 from clew._tracer import set_trace_context
-from clew.integrations import _imports
+from clew.integrations._hooks import Hooks
 from clew.integrations._jobs import carry_callback, carry_steps
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 _WORKERS: Final = frozenset({"concurrent.futures.process", "multiprocessing.pool", "multiprocessing.managers"})
 
 
 def install() -> None:
     """Send the context along to process pools, also to those that exist already."""
-    for module in _POOLS:
-        _imports.when_imported(module, _follow)
+    _pools.install()
 
 
 def uninstall() -> None:
     """Undo ``install``."""
-    for module, (owner, wrappers) in _POOLS.items():
-        _imports.forget(module, _follow)
-        if module in sys.modules:
-            for name in wrappers:
-                unpatch(getattr(sys.modules[module], owner), name)
-
-
-def _follow(module: ModuleType) -> None:
-    owner, wrappers = _POOLS[module.__name__]
-    for name, make in wrappers.items():
-        patch(getattr(module, owner), name, make)
+    _pools.uninstall()
 
 
 class _Job:
@@ -131,18 +116,20 @@ def _is_of_threads(pool: Any) -> bool:
     return isinstance(pool, sys.modules["multiprocessing.pool"].ThreadPool)
 
 
-_POOLS: dict[str, tuple[str, dict[str, Any]]] = {
-    "concurrent.futures.process": ("ProcessPoolExecutor", {"submit": _around_submit}),
-    "joblib.externals.loky.process_executor": ("ProcessPoolExecutor", {"submit": _around_submit}),
-    "loky.process_executor": ("ProcessPoolExecutor", {"submit": _around_submit}),
-    "multiprocessing.pool": (
-        "Pool",
-        {
-            "apply_async": _around_apply_async,
-            "_map_async": _around_map_async,
-            "imap": _around_imap,
-            "imap_unordered": _around_imap,
-        },
-    ),
-    "multiprocessing.process": ("BaseProcess", {"_bootstrap": _around_bootstrap}),
-}
+_pools = Hooks(
+    {
+        "concurrent.futures.process": ("ProcessPoolExecutor", {"submit": _around_submit}),
+        "joblib.externals.loky.process_executor": ("ProcessPoolExecutor", {"submit": _around_submit}),
+        "loky.process_executor": ("ProcessPoolExecutor", {"submit": _around_submit}),
+        "multiprocessing.pool": (
+            "Pool",
+            {
+                "apply_async": _around_apply_async,
+                "_map_async": _around_map_async,
+                "imap": _around_imap,
+                "imap_unordered": _around_imap,
+            },
+        ),
+        "multiprocessing.process": ("BaseProcess", {"_bootstrap": _around_bootstrap}),
+    }
+)

@@ -14,15 +14,13 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clew._context import Node, active, current
 from clew._patch import patch, unpatch
-from clew.integrations import _imports, _signs, _workers
+from clew.integrations import _signs, _workers
+from clew.integrations._hooks import Hooks
 from clew.integrations._jobs import Job, carry, carry_callback, carry_steps
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 
 def install() -> None:
@@ -30,26 +28,15 @@ def install() -> None:
     patch(threading.Thread, "start", _around_start)
     patch(threading.Thread, "_bootstrap_inner", _around_bootstrap)
     _signs.install()
-    for module in _POOLS:
-        _imports.when_imported(module, _follow)
+    _pools.install()
 
 
 def uninstall() -> None:
     """Undo ``install``."""
-    for module, (owner, wrappers) in _POOLS.items():
-        _imports.forget(module, _follow)
-        if module in sys.modules:
-            for name in wrappers:
-                unpatch(getattr(sys.modules[module], owner), name)
+    _pools.uninstall()
     _signs.uninstall()
     unpatch(threading.Thread, "_bootstrap_inner")
     unpatch(threading.Thread, "start")
-
-
-def _follow(module: ModuleType) -> None:
-    owner, wrappers = _POOLS[module.__name__]
-    for name, make in wrappers.items():
-        patch(getattr(module, owner), name, make)
 
 
 # Threads.
@@ -166,18 +153,20 @@ def _around_process_jobs(original: Any) -> Any:
     return _process_jobs
 
 
-_POOLS: dict[str, tuple[str, dict[str, Any]]] = {
-    "concurrent.futures.thread": ("ThreadPoolExecutor", {"submit": _around_submit}),
-    "concurrent.futures._base": ("Future", {"add_done_callback": _around_add_done_callback}),
-    "multiprocessing.pool": (
-        "ThreadPool",
-        {
-            "apply_async": _around_apply_async,
-            "_map_async": _around_map_async,
-            "imap": _around_imap,
-            "imap_unordered": _around_imap,
-        },
-    ),
-    "aiosqlite.core": ("Connection", {"_execute": _around_execute}),
-    "apscheduler.schedulers.base": ("BaseScheduler", {"_process_jobs": _around_process_jobs}),
-}
+_pools = Hooks(
+    {
+        "concurrent.futures.thread": ("ThreadPoolExecutor", {"submit": _around_submit}),
+        "concurrent.futures._base": ("Future", {"add_done_callback": _around_add_done_callback}),
+        "multiprocessing.pool": (
+            "ThreadPool",
+            {
+                "apply_async": _around_apply_async,
+                "_map_async": _around_map_async,
+                "imap": _around_imap,
+                "imap_unordered": _around_imap,
+            },
+        ),
+        "aiosqlite.core": ("Connection", {"_execute": _around_execute}),
+        "apscheduler.schedulers.base": ("BaseScheduler", {"_process_jobs": _around_process_jobs}),
+    }
+)
