@@ -81,3 +81,13 @@ def test_failed_request_of_debug_mode_has_route_and_trace_id(
     assert (500, [TRACE_ID]) == (answer.status, answer.header("X-Trace-ID"))
     assert ["GET /error"] == names(clew_spans)
     assert ("boom", "500") == tuple(clew_spans.spans()[0]["tags"][key] for key in ("error", "http.status_code"))
+
+
+@pytest.mark.parametrize(("path", "name", "status"), [("/nowhere", "GET", "404"), ("/error", "GET /error", "500")])
+def test_error_page_ends_its_span_at_once(
+    app: flask.Flask, clew_spans: MemorySender, path: str, name: str, status: str
+) -> None:
+    """A test client may keep a response without ever reading it."""
+    response = app.test_client().get(path)
+    assert [(name, status)] == [(span["name"], span["tags"]["http.status_code"]) for span in clew_spans.spans()]
+    assert status == str(response.status_code)

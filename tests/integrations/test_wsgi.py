@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import sys
 from typing import TYPE_CHECKING, Any
@@ -155,6 +156,20 @@ def test_body_closed_early_ends_the_span(clew_spans: MemorySender) -> None:
     next(iter(body))
     body.close()
     assert [clew_spans.spans()[0]["traceId"]] == closed
+
+
+def test_body_that_nobody_closes_is_reported(clew_spans: MemorySender) -> None:
+    """PEP 3333 has servers close it; test clients forget."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return (piece for piece in (b"1", b"2"))
+
+    _, body = call(app)
+    next(iter(body))
+    del body
+    gc.collect()
+    assert ("200", "true") == tuple(clew_spans.spans()[0]["tags"][key] for key in ("http.status_code", "clew.unclosed"))
 
 
 def test_body_whose_close_fails_is_a_failed_request(clew_spans: MemorySender) -> None:

@@ -111,5 +111,8 @@ def _note_route(span: Span, environ: Environ) -> None:
 
 
 def _note_stream(sender: flask.Flask, response: flask.Response, **_: Any) -> None:
-    if response.is_streamed:
+    error_page = (
+        response.status_code >= 400 and response.content_length is not None
+    )  # werkzeug's come as iterators, too
+    if response.is_streamed and not error_page:
         flask.request.environ[_STREAMED] = True

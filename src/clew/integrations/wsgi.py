@@ -18,6 +18,7 @@ from clew._context import Node, current
 from clew._propagation import HEADERS
 from clew._span import begins_request
 from clew.integrations import _http, access_logs
+from clew.integrations._bodies import UNCLOSED_TAG
 from clew.integrations._http import SPAN, TRACE_HEADER, TRACE_HEADER_LOWER, Carried
 
 if TYPE_CHECKING:
@@ -173,6 +174,13 @@ class _Body:
         finally:
             self._exchange.finish(None)
             current.set(outside)
+
+    def __del__(self) -> None:
+        """Report a request whose server (a test client, say) never closed the body."""
+        span = self._exchange.span
+        if span.duration_ns < 0:
+            span.tags[UNCLOSED_TAG] = "true"
+            self._exchange.finish(None)
 
 
 def _needs_no_step(body: object, environ: Environ) -> bool:
