@@ -88,7 +88,7 @@ _UNREADABLE: Final = frozenset(
 _BROKEN: Final = frozenset(
     {23, 32, 33, 34, 36, 38, 40, 41, 49, 74, 76, 79, 84, 86, 107, 117, 226, 228, 246, 271, 432, 1001}
 )
-_BROKEN_PART: Final = re.compile(r"\(while reading from part \S*?([0-9a-zA-Z_-]+)/? located on disk")
+_BROKEN_PART: Final = re.compile(r"[Ww]hile reading (?:from )?part (?:\S*/)?([0-9a-zA-Z_-]+)[/: ]")
 _TIME: Final = frozenset({159, 160, 394})  # TIMEOUT_EXCEEDED, TOO_SLOW, QUERY_WAS_CANCELLED
 _MEMORY: Final = frozenset({173, 241, 307})  # CANNOT_ALLOCATE_MEMORY, MEMORY_LIMIT_EXCEEDED, TOO_MANY_BYTES
 _TOO_MANY_ROWS: Final = 396
