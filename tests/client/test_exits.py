@@ -10,12 +10,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import urllib.request
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from client.conftest import SOURCE
+from client.recording import wait_until
 from client.servers import HttpCollector, free_port
 
 if TYPE_CHECKING:
@@ -532,3 +534,52 @@ os.kill(os.getpid(), signal.SIGKILL)
     url = "file:///no/such/folder/spans" if scheme == "file" else f"{scheme}://localhost:{free_port()}"
     ended = run(text, url)
     assert -9 == ended.code, ended.stderr
+
+
+SERVERS = {
+    "flask": ["-m", "flask", "--app", "service", "run", "--port", "PORT"],
+    "flask without threads": ["-m", "flask", "--app", "service", "run", "--port", "PORT", "--without-threads"],
+    "uvicorn": ["-m", "uvicorn", "service:app", "--port", "PORT", "--interface", "INTERFACE"],
+    "gunicorn": ["-m", "gunicorn", "service:app", "--bind", "127.0.0.1:PORT"],
+}
+SERVICE = """
+import os
+import clew
+clew.configure(service="test", reporter=os.environ["REPORTER"], flush_interval=600.0)
+clew.instrument()
+from flask import Flask
+app = Flask(__name__)
+@app.get("/")
+def index():
+    return "here"
+"""
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_server_that_gets_sigterm_delivers_its_last_request(server: str, tmp_path: Path):
+    """As ``docker stop`` does it, right after an answer."""
+    for module in ("flask", "uvicorn", "gunicorn"):
+        pytest.importorskip(module)
+    (tmp_path / "service.py").write_text(SERVICE)
+    port, spans = free_port(), tmp_path / "spans.json"
+    words = [word.replace("PORT", str(port)).replace("INTERFACE", "wsgi") for word in SERVERS[server]]
+    env = {**os.environ, "PYTHONPATH": SOURCE, "REPORTER": f"file://{spans}"}
+    command = [sys.executable, *words]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=tmp_path, env=env, **quiet) as process:
+        try:
+            wait_until(lambda: answers(port), "the server")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == (0 if server == "gunicorn" else -15)
+        finally:
+            process.kill()
+    names = [json.loads(line)["name"] for line in spans.read_text().splitlines()]
+    assert ["get /"] == [name.lower() for name in names]
+
+
+def answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as response:
+            return bool(response.read() == b"here")
+    except OSError:
+        return False
