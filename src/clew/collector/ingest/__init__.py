@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 GROUP_ROWS: Final = 60_000  # a full group; an insert of it takes 0.3 to 0.5 s
 GROUP_BYTES: Final = 32_000_000
-GATHER_S: Final = 0.8  # how long a group gathers when nobody asks
+GATHER_S: Final = 0.9  # how long a group gathers when nobody asks
 SETTLE_EVERY_S: Final = 0.25  # between two inserts that questions cause
 SETTLE_S: Final = 5.0  # how long a question waits for what came before it
 SLOW_BYTES: Final = 40_000_000  # in full groups that wait for the store: beyond it answers wait, so clients slow down

@@ -20,7 +20,6 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final, get_args
 
-from clew.collector.ingest.payload import check_carefully
 from clew.collector.store import Kind, SpanStore, StoreError, UnreadableRows
 
 if TYPE_CHECKING:
@@ -76,9 +75,9 @@ class Inserter:
         if not rows:
             return
         token = _token(group, kind)
-        self._store.insert(kind, b"[%b]" % b",".join(rows), token)
+        self._store.insert(kind, b",".join(rows), token)
         if group.suspect and not self._store.holds(kind, bytes(rows[-1])):
-            self._store.insert(kind, b"[%b]" % b",".join(rows), f"{token}.again")  # noted by the engine, then killed
+            self._store.insert(kind, b",".join(rows), f"{token}.again")  # noted by the engine, then killed
         self._metrics.count("inserts_total")
         self._came_through += 1
         self._in_a_row = 0
@@ -123,26 +122,9 @@ class Inserter:
         if len(records) > 1 or _is_mixed(records):
             return self._journal.split(group, records)
         self._metrics.count("rows_unreadable_total")
-        if self._put_plainly(group, records[0]):
-            return self._finish(group)
         name = self._journal.set_aside(group, records, reason)
         _log.error("ingest: the store cannot take a payload; it is set aside as %s: %s", name, _first(reason))
         return []
-
-    def _put_plainly(self, group: Group, record: Record) -> bool:
-        """Whether the store takes a payload in plain form that it did not take as it came."""
-        kind: Kind = "spans" if record.span_count else "logs"
-        try:
-            plain = check_carefully(kind, _as_payload(kind, bytes(_rows(kind, [record])[0])))
-            self._store.insert(kind, b"[%b]" % plain.rows, f"{_token(group, kind)}.plain")
-        except Exception as error:  # noqa: BLE001 - then it is set aside, with the reason that came first
-            _log.debug("ingest: not in plain form either: %s", error)
-            return False
-        return True
-
-
-def _as_payload(kind: Kind, rows: bytes) -> bytes:
-    return b'{"logs":[%b]}' % rows if kind == "logs" else b"[%b]" % rows
 
 
 def _rows(kind: Kind, records: Sequence[Record]) -> list[bytes | memoryview]:

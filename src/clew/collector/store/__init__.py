@@ -2,7 +2,7 @@
 
 Between ``ingest`` (which inserts) and ``query`` (which selects). The contract in words:
 
-* **insert** takes many spans (or log records) as one JSON array in the one form that the check of payloads writes, and
+* **insert** takes many spans (or log records) as JSON in the one form that the check of payloads writes, and
   returns when they can be queried and a killed process loses none of them. All of them are stored or, on an exception,
   perhaps some: the caller then repeats the same insert with the same ``token``, as often as it likes, and what was
   stored the first time is not stored again.
@@ -49,7 +49,7 @@ class SpanStore(Protocol):
     """See the module's docstring. Thread-safe; not fork-safe."""
 
     def insert(self, kind: Kind, rows: bytes, token: str) -> None:
-        """Store a JSON array of spans or log records, once per ``token``.
+        """Store spans or log records, JSON objects joined by commas (or in an array), once per ``token``.
 
         Raises :class:`UnreadableRows` when the rows themselves are the reason, :class:`StoreError` for anything else.
         """
