@@ -98,6 +98,25 @@ def test_live_tail_ends_with_the_collector(tmp_path: Path) -> None:
         assert 0 == collector.stop()
 
 
+def test_questions_under_way_end_with_the_collector(tmp_path: Path) -> None:
+    """Those at work and those that wait for their turn, without a traceback."""
+    spans = [{"traceId": f"{n + 1:x}", "id": "1", "kind": "CLIENT", "timestamp": 1_700_000_000_000_000 + n,
+              "localEndpoint": {"serviceName": f"s{n % 50}"}, "remoteEndpoint": {"serviceName": f"r{n % 70}"}}
+             for n in range(20_000)]  # fmt: skip
+    with CollectorProcess(tmp_path / "data") as collector:
+        assert 202 == collector.post("/api/v2/spans", json.dumps(spans).encode())[0]
+        asked = [socket.create_connection(("127.0.0.1", collector.port)) for _ in range(40)]
+        for connection in asked:
+            connection.sendall(
+                b"GET /api/v2/traces?limit=1000000&lookback=900000000000 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+            )
+        assert 0 == collector.stop()
+        for connection in asked:
+            connection.close()
+        assert collector.process.stderr is not None
+        assert "Traceback" not in collector.process.stderr.read()
+
+
 def test_taken_http_port_is_one_sentence(tmp_path: Path) -> None:
     """Exit code 1, the address, what to do; no traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -6,6 +6,7 @@ services are asked for last, for those that were counted.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from clew.collector.query.window import reach
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 SPANS_A_PASS: Final = 250_000  # takes the engine about 150 MB
 MAX_SPANS_A_TRACE: Final = 200_000  # about 300 MB while it is linked
 SPANS_A_SHAPE: Final = 100  # longer traces are linked one by one: the engine's work grows with the square
+_TURN_S: Final = 0.1  # between two looks at whether anyone still waits
+_long_traces = threading.Lock()  # one long trace in memory at a time, whoever asks
 
 
 def links(reader: Reader, since: int, until: int) -> tuple[list[Link], int]:
@@ -67,8 +70,13 @@ def _link_slice(
 
 def _link_long_trace(reader: Reader, linker: Linker, window: dict[str, Any], trace_id: str) -> None:
     """Link a trace by its lower id, reading no more of its spans than links need."""
-    rows = reader.select("link_spans", {**window, "trace_id": trace_id})
-    linker.put_trace(make_link_spans(reader.patience.each(rows)), patience=reader.patience)
+    while not _long_traces.acquire(timeout=_TURN_S):
+        reader.patience.check()
+    try:
+        rows = reader.select("link_spans", {**window, "trace_id": trace_id})
+        linker.put_trace(make_link_spans(reader.patience.each(rows)), patience=reader.patience)
+    finally:
+        _long_traces.release()
 
 
 def _name(
