@@ -1,8 +1,10 @@
-"""What holds for every test: the signals that children inherit."""
+"""What holds for every test: the signals that children inherit, and how generated input is tried."""
 
 from __future__ import annotations
 
 import signal
+
+from hypothesis import settings
 
 
 def pytest_configure() -> None:
@@ -12,3 +14,8 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# How long an example takes is the machine's business; no test asserts a time.
+settings.register_profile("clew", deadline=None)
+settings.load_profile("clew")
