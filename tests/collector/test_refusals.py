@@ -113,6 +113,31 @@ def test_inserts_that_came_through_unheard_are_not_doubled(
     assert dict.fromkeys(range(1, 9), 3) == _counts(store)
 
 
+@pytest.mark.parametrize("times", [1, 2, 3, 6])
+def test_tokens_that_are_noted_without_rows_lose_nothing(
+    ingest: Ingest, faulty: FaultyStore, store: ClickHouseStore, times: int
+) -> None:
+    """However often the engine notes a token and then finds the disk full: nothing is lost."""
+    faulty.burn = times
+    for n in range(1, 9):
+        ingest.accept("spans", _body(n, count=3)).result(TIMEOUT_S)
+    wait_until(lambda: not ingest.metrics.gauge_value("spool_bytes"))
+    ingest.settle(TIMEOUT_S)
+
+    assert dict.fromkeys(range(1, 9), 3) == _counts(store)
+
+
+def test_index_is_made_again_after_a_failure(ingest: Ingest, faulty: FaultyStore, store: ClickHouseStore) -> None:
+    """The spans came through and their index did not: the trace is found by its id, and its service in the list."""
+    body = json.dumps([{"traceId": "1", "id": "1", "timestamp": 1, "localEndpoint": {"serviceName": "a"}}]).encode()
+    faulty.unindexed = 1
+    ingest.accept("spans", body).result(TIMEOUT_S)
+    wait_until(lambda: not ingest.metrics.gauge_value("spool_bytes"))
+
+    for table in ("spans", "trace_index FINAL", "names FINAL"):
+        assert [(1,)] == [tuple(row) for row in store._writer.query(f"SELECT count() FROM {table}").result_rows]
+
+
 def test_token_that_is_known_without_its_rows_hides_nothing(
     faulty: FaultyStore, store: ClickHouseStore, tmp_path: Path
 ) -> None:

@@ -301,6 +301,8 @@ class Ingest:
             except Exception:  # noqa: BLE001 - the one thread must live on; the group is in the journal
                 _log.exception("ingest: unexpected failure of %s; it is tried again in a minute", group.name)
                 group.due = time.monotonic() + 60.0
+            if not self._waiting:
+                self._inserter.mend()
             self._inserted(group, left)
         self._end()
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from typing import TYPE_CHECKING, Final, get_args
 
 from clew.collector.store import Kind, SpanStore, StoreError, UnreadableRows
@@ -49,6 +50,7 @@ class Inserter:
         self._metrics = metrics
         self._came_through = 0  # inserts
         self._in_a_row = 0  # that failed since
+        self._in_doubt = False  # an insert came through in part, perhaps
         self.on_stored: Callable[[Kind, int], None] | None = None  # rows of a kind are in the table, so many
 
     def insert(self, group: Group) -> list[Group]:
@@ -77,7 +79,9 @@ class Inserter:
         token = _token(group, kind)
         self._store.insert(kind, b",".join(rows), token)
         if group.suspect and not self._store.holds(kind, bytes(rows[-1])):
-            self._store.insert(kind, b",".join(rows), f"{token}.again")  # noted by the engine, then killed
+            # The engine noted the token and was killed, or found the disk full, before it had the rows. The same may
+            # happen to any other token, so each try has one of its own: the question before it says that it is needed.
+            self._store.insert(kind, b",".join(rows), f"{token}.{uuid.uuid4().hex}")
         self._metrics.count("inserts_total")
         self._came_through += 1
         self._in_a_row = 0
@@ -109,8 +113,20 @@ class Inserter:
         others_came_through = self._came_through > group.since
         return others_came_through or (not single and group.token.count(".") < CUTS_IN_DOUBT)
 
+    def mend(self) -> None:
+        """Have the store see to what it derives, if an insert came through in part. Tried again when it fails."""
+        if not self._in_doubt:
+            return
+        try:
+            self._store.mend()
+        except StoreError as error:
+            _log.warning("ingest: what follows from the rows could not be made again: %s", _first(error))
+            return
+        self._in_doubt = False
+
     def _finish(self, group: Group) -> list[Group]:
         group.stored = True
+        self._in_doubt |= group.suspect
         self._journal.done(group)
         return []
 

@@ -60,6 +60,9 @@ class SpanStore(Protocol):
     def holds(self, kind: Kind, rows: bytes) -> bool:
         """Say whether the last of these JSON objects (joined by commas) is stored. Raises :class:`StoreError`."""
 
+    def mend(self) -> None:
+        """Make again what follows from the rows of the last hour: a failed insert may have left some of it out."""
+
     def select(
         self, statement: str, parameters: Mapping[str, Any] | None = None, patience: Patience | None = None
     ) -> list[dict[str, Any]]:

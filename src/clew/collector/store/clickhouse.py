@@ -146,6 +146,14 @@ class ClickHouseStore:
             return False
         return int(str(free)) >= room
 
+    def mend(self) -> None:
+        """See :class:`~clew.collector.store.SpanStore`. What is there already is merged away."""
+        with _translated():
+            for table, view in _DERIVED:
+                rows = _read(view).partition(" AS\n")[2].replace("$KEY", _PLACEHOLDERS["$KEY"])
+                rows = re.sub(r"FROM (spans|logs)\b", _OF_LAST_HOUR, rows)
+                self._writer.command(f"INSERT INTO {table} {rows}")
+
     def holds(self, kind: Kind, rows: bytes) -> bool:
         """See :class:`~clew.collector.store.SpanStore`."""
         last = msgspec.json.decode(b"[%b]" % rows)[-1]
@@ -326,6 +334,12 @@ def _granule_s(retain_s: int, max_disk: int) -> int:
     return max(1, min(retain_s // 20, 10 if max_disk else 600))
 
 
+_OF_LAST_HOUR: Final = r"FROM (SELECT * FROM \1 WHERE received >= now('UTC') - INTERVAL 1 HOUR) AS \1"
+_DERIVED: Final = (  # table, and the statement that fills it
+    ("trace_index", "schema_trace_index_spans_view"),
+    ("trace_index", "schema_trace_index_logs_view"),
+    ("names", "schema_names_view"),
+)
 _KEPT: Final = ("spans", "logs", "trace_index", "names", "tag_values")  # tables with rows, each with a time of arrival
 _OPTIONAL: Final = re.compile(r"\[\[(\w+): ((?:(?!\[\[|\]\]).)*)\]\]", re.DOTALL)  # the innermost
 
