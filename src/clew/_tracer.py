@@ -56,6 +56,7 @@ class Tracer:
         logs: bool = False,
         enabled: bool = True,
         exit_timeout_s: float = _DEFAULT_EXIT_TIMEOUT_S,
+        orphan_sql: bool = False,
     ) -> None:
         self.service = service
         self.reporter = reporter
@@ -66,6 +67,8 @@ class Tracer:
         self.logs = logs
         self.enabled = enabled
         self.exit_timeout_s = exit_timeout_s
+        self.orphans = 0  # statements outside any trace that made no span
+        self.orphan_sql = orphan_sql
         self._sampler_option = sampler_option
         self._sampler = parse_sampler(sampler_option)
 
@@ -81,6 +84,12 @@ class Tracer:
         random = remote.random if remote.trace_id else True
         offset = _context.epoch_offset_ns()
         return Trace(trace_id, sampled, self.report, offset, remote.tracestate, remote.debug, random)
+
+    def allows_orphan_sql(self) -> bool:
+        """Tell whether a statement outside any trace begins one; count it where it does not."""
+        if not self.orphan_sql:
+            self.orphans += 1
+        return self.orphan_sql
 
     def decide(self, trace_id: str) -> bool:
         """Ask the sampler. One that fails keeps the trace: better too much than a mystery."""
@@ -113,6 +122,7 @@ def configure(
     queue_size: int | None = None,
     flush_interval: float | None = None,
     exit_timeout: float | None = None,
+    orphan_sql: bool | None = None,
     enabled: bool | None = None,
 ) -> None:
     """Set up tracing for this process. Every option left out is read from ``CLEW_<OPTION>``, else has its default.
@@ -134,6 +144,7 @@ def configure(
     - ``queue_size``: spans kept while the collector is slow, and as many log records. Default 10,000.
     - ``flush_interval``: seconds that a span waits for company. Default 0.5.
     - ``exit_timeout``: seconds that the end of the process may be delayed to deliver what is queued. Default 2.
+    - ``orphan_sql``: SQL statements outside any trace begin one each. Default no; then they are only counted.
     - ``enabled``: no: nothing is patched, sampled or reported; headers and log lines still carry ids. Default yes.
     """
     global _tracer
@@ -152,6 +163,7 @@ def configure(
         _options.read_boolean("logs", logs, False),
         on,
         _options.read_number("exit_timeout", exit_timeout, _DEFAULT_EXIT_TIMEOUT_S, least=0.0),
+        _options.read_boolean("orphan_sql", orphan_sql, False),
     )
     shutdown()
     replaced, _tracer = _tracer, configured
@@ -337,13 +349,15 @@ def stats() -> dict[str, int]:
     """Return the counts of this process: spans ``reported``, ``dropped`` (and why), ``queued``; send ``errors``.
 
     ``reported + dropped + queued`` is every sampled span that was finished. Log records: ``logs_reported``,
-    ``logs_dropped``, ``logs_queued``. The reasons are those of ``clew.reporter``.
+    ``logs_dropped``, ``logs_queued``. SQL outside any trace: ``orphan_sql``.
+    The reasons are those of ``clew.reporter``.
     """
     reporter = _tracer.reporter
     logs = reporter.logs.counts()
     return {
         **reporter.spans.counts(),
         "errors": reporter.errors,
+        "orphan_sql": _tracer.orphans,
         **{f"logs_{name}": logs[name] for name in ("reported", "dropped", "queued")},
     }
 

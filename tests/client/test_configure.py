@@ -36,6 +36,7 @@ def in_force() -> dict[str, Any]:
         "queue_size": reporter.spans._limit,
         "flush_interval": reporter._flush_interval_s,
         "exit_timeout": found.exit_timeout_s,
+        "orphan_sql": found.orphan_sql,
         "enabled": found.enabled,
     }
 
@@ -51,6 +52,7 @@ DEFAULTS = {
     "queue_size": 10_000,
     "flush_interval": 0.5,
     "exit_timeout": 2.0,
+    "orphan_sql": False,
     "enabled": True,
 }
 
@@ -76,6 +78,7 @@ VARIABLES = [
     ("queue_size", "5", 5),
     ("flush_interval", "0.25", 0.25),
     ("exit_timeout", "0", 0.0),
+    ("orphan_sql", "yes", True),
     ("enabled", "off", False),
 ]
 

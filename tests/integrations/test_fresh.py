@@ -96,7 +96,10 @@ asyncio.run(main())
     ),
     "requests": ("import requests\n" + MARK + SERVE + "requests.get(url)\n", ["GET"]),
     "sqlite3": (
-        "import sqlite3\n" + MARK + 'print(sqlite3.connect(":memory:").execute("SELECT 1").fetchone() == (1,))\n',
+        "import sqlite3\n"
+        + MARK
+        + 'import clew; clew.start_span("work")\n'
+        + 'print(sqlite3.connect(":memory:").execute("SELECT 1").fetchone() == (1,))\n',
         ["SELECT"],
     ),
 }

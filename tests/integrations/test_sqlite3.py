@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import sqlite3
 from typing import TYPE_CHECKING
@@ -9,6 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import clew
+from clew._span import Endpoint
+from clew.integrations import _sql
+from clew.testing import recorded
 from integrations.kit_common import without_times
 
 if TYPE_CHECKING:
@@ -16,6 +20,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from clew.testing import MemorySender
+
+
+@pytest.fixture
+def clew_spans() -> Iterator[MemorySender]:
+    """Collect the spans of one test, of statements outside any trace as well."""
+    with recorded(orphan_sql=True) as sender:
+        yield sender
 
 
 @pytest.fixture
@@ -54,6 +65,29 @@ def test_every_way_to_run_a_statement_is_seen(db: sqlite3.Connection, clew_spans
     spans = clew_spans.spans()
     assert ["INSERT items", "INSERT items", "DELETE items"] * 2 == [span["name"] for span in spans]
     assert ["1", "2", None] * 2 == [span["tags"].get("db.rows") for span in spans]
+
+
+def test_statement_outside_any_trace_is_counted(tmp_path: Path) -> None:
+    """A poller's statements make no one-span traces unless asked; inside a trace they are spans as ever."""
+    clew.instrument("sqlite3")
+    with recorded() as spans, contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        assert [(1,)] == connection.execute("SELECT 1").fetchall()
+        connection.execute("CREATE TABLE items (id INTEGER)")
+        connection.executescript("SELECT 1")
+        assert (3, []) == (clew.stats()["orphan_sql"], spans.spans())
+        with clew.start_span("work"):
+            connection.execute("SELECT 1")
+        assert ["SELECT", "work"] == [span["name"] for span in spans.spans()]
+        assert 3 == clew.stats()["orphan_sql"]
+    clew.uninstrument()
+
+
+def test_statement_that_passes_several_layers_is_one_span(db: sqlite3.Connection, clew_spans: MemorySender) -> None:
+    """The outermost layer makes it, an ORM say; the driver beneath it adds nothing."""
+    with _sql.start("SELECT name FROM items", "sqlite", Endpoint("orm")):
+        db.execute("SELECT name FROM items")
+    db.execute("SELECT id FROM items")
+    assert ["orm", "sqlite"] == [span["remoteEndpoint"]["serviceName"] for span in clew_spans.spans()]
 
 
 def test_cursor_is_the_application_s_to_iterate(db: sqlite3.Connection, clew_spans: MemorySender) -> None:

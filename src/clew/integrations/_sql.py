@@ -2,7 +2,11 @@
 
 ``describe`` turns ``SELECT * FROM users WHERE mail = 'a@b.c' AND id IN (1, 2)`` into the span name ``SELECT users`` and
 ``SELECT * FROM users WHERE mail = ? AND id IN (?)``. Personal data and secrets stay where they are, and statements that
-differ in their values only are the same. Pure.
+differ in their values only are the same. ``start`` makes the span, by rules that hold for all databases:
+
+* One span a statement, by the outermost of the layers that it passes (ORM, pool, driver): none inside another.
+* A statement outside any trace (a poller, a migration) makes no trace of its own but with ``orphan_sql``; it is counted
+  (``clew.stats()["orphan_sql"]``).
 
 A scanner, not a parser: what it does not understand (an unclosed quote) it takes for a value to the end, so a mistake
 shows less, never more.
@@ -11,10 +15,17 @@ shows less, never more.
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from clew._context import active
+from clew._span import Span
+from clew._tracer import start_span, tracer
 from clew.wire import MAX_TAG_VALUE_CHARS, cut
+
+if TYPE_CHECKING:
+    from clew._span import Endpoint
 
 _MAX_SCANNED_CHARS: Final = 16_384  # a dump of a table need not be read to its end for 1,024 characters of a tag
 _MAX_KEPT_CHARS: Final = 4_096  # of a statement whose description is remembered
@@ -62,6 +73,35 @@ _BEFORE_NAME: Final = frozenset(
 _SKIPPED: Final = frozenset(
     {"IF", "NOT", "EXISTS", "ONLY", "OR", "ROLLBACK", "ABORT", "REPLACE", "FAIL", "IGNORE", "LOW_PRIORITY", "TABLE"}
 )
+
+
+_STATEMENT: Final = "db.statement"  # the tag by which a statement's span is known
+_no_span: Final = nullcontext()
+
+
+def start(sql: object, system: str, remote: Endpoint, escapes: bool = False) -> Span | nullcontext[None]:
+    """Start the span of a statement: ``with start(...) as span``, where None stands for no span.
+
+    ``system``: the tag ``db.system``; ``escapes``: as in ``describe``. Never raises.
+    """
+    above = active()
+    if above is None:
+        if not tracer().allows_orphan_sql():
+            return _no_span
+    elif type(above) is Span and _STATEMENT in above.tags:
+        return _no_span
+    statement = describe(sql, escapes)
+    span = start_span(statement.name, "CLIENT")
+    span.tags["db.system"] = system
+    span.tags[_STATEMENT] = statement.text
+    span.remote = remote
+    return span
+
+
+def note_rows(span: Span | None, rows: object) -> None:
+    """Note how many rows a statement changed or found, where the driver counts them: -1 says that it does not."""
+    if span is not None and isinstance(rows, int) and rows >= 0:
+        span.tags["db.rows"] = str(rows)
 
 
 class Statement(NamedTuple):

@@ -17,15 +17,11 @@ import sqlite3
 import sqlite3.dbapi2
 import types
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from clew._patch import patch, unpatch
 from clew._span import Endpoint
-from clew._tracer import start_span
 from clew.integrations import _sql
-
-if TYPE_CHECKING:
-    from clew._span import Span
 
 _REMOTE: Final = Endpoint("sqlite")
 _FACTORY_POSITION: Final = 5  # connect(database, timeout, detect_types, isolation_level, check_same_thread, factory)
@@ -77,19 +73,19 @@ class _TracedCursor(sqlite3.Cursor):
     __slots__ = ()
 
     def execute(self, sql: str, *args: Any) -> Any:
-        with _start(sql) as span:
+        with _sql.start(sql, "sqlite", _REMOTE) as span:
             super().execute(sql, *args)
-            _note_rows(span, self.rowcount)
+            _sql.note_rows(span, self.rowcount)
         return self
 
     def executemany(self, sql: str, *args: Any) -> Any:
-        with _start(sql) as span:
+        with _sql.start(sql, "sqlite", _REMOTE) as span:
             super().executemany(sql, *args)
-            _note_rows(span, self.rowcount)
+            _sql.note_rows(span, self.rowcount)
         return self
 
     def executescript(self, sql_script: str) -> Any:
-        with _start(sql_script):
+        with _sql.start(sql_script, "sqlite", _REMOTE):
             super().executescript(sql_script)
         return self
 
@@ -127,17 +123,3 @@ def _look_like(traced: type, plain: type) -> None:
 
 _look_like(_TracedConnection, sqlite3.Connection)
 _look_like(_TracedCursor, sqlite3.Cursor)
-
-
-def _start(sql: Any) -> Span:
-    statement = _sql.describe(sql)
-    span = start_span(statement.name, "CLIENT")
-    span.tags["db.system"] = "sqlite"
-    span.tags["db.statement"] = statement.text
-    span.remote = _REMOTE
-    return span
-
-
-def _note_rows(span: Span, rows: int) -> None:
-    if rows >= 0:
-        span.tags["db.rows"] = str(rows)
