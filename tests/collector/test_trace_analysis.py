@@ -145,6 +145,13 @@ def test_different_calls_in_turn_could_run_at_once() -> None:
     assert ("in_turn", text) in found([root, *calls])
     overlapping = [calls[0], span("3", "1", "get price", 20, 90, kind="CLIENT", remote="price")]
     assert "in_turn" not in dict(found([root, *overlapping]))
+    statement = span("4", "1", "insert orders", 91, 95, kind="CLIENT", tags={"db.statement": "INSERT"})
+    assert "in_turn" not in dict(found([root, *calls, statement]))
+    by_method = [
+        span("2", "1", "get", 0, 40, kind="CLIENT", tags={"http.url": "http://stock/items/tea"}),
+        span("3", "1", "post", 40, 90, kind="CLIENT", tags={"http.url": "http://price/quote"}),
+    ]
+    assert "(get /items/tea, post /quote)" in dict(found([root, *by_method]))["in_turn"]
 
 
 def test_retries_are_told_from_repetition() -> None:

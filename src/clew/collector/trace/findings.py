@@ -98,25 +98,28 @@ def _repeated(timeline: Sequence[Timed], total: int) -> Iterator[Finding]:
             if len(same) >= _MANY and spent >= max(_LEAST_US, _SHARE_REPEATED * total):
                 found.append((spent, parent, same))
     for spent, parent, same in sorted(found, key=lambda entry: -entry[0])[:_MAX_EACH]:
-        database = any(tag in same[0].span.tags for tag in _DATABASE)
+        database = _is_database(same[0])
         advice = "one query for all would do" if database else "could one call do for all?"
         text = f"{len(same)} x {same[0].label} beneath {parent.label}: {_time(spent)}{_share(spent, total)}; {advice}"
         yield Finding("n_plus_one" if database else "repeated", text, _ids(same), spent)
 
 
 def _in_turn(timeline: Sequence[Timed], total: int) -> Iterator[Finding]:
-    """Different calls one after the other: if none needs the other's answer, they could run at once."""
+    """Different calls one after the other: if none needs the other's answer, they could run at once.
+
+    Not with a database among them: statements of a transaction need their order.
+    """
     found = []
     for parent in timeline:
         calls = [child for child in parent.children if child.span.kind == "CLIENT" and child.end_us > child.begin_us]
-        chain = _longest_chain(calls)
+        chain = [] if any(map(_is_database, calls)) else _longest_chain(calls)
         kinds = {(call.span.name, call.span.remote_service, call.span.tags.get("http.url")) for call in chain}
         lengths = [call.end_us - call.begin_us for call in chain]
         saved = sum(lengths) - max(lengths, default=0)
         if 2 <= len(kinds) == len(chain) and saved >= max(_LEAST_US, _SHARE_IN_TURN * total):
             found.append((saved, parent, chain))
     for saved, parent, chain in sorted(found, key=lambda entry: -entry[0])[:_MAX_EACH]:
-        names = ", ".join([*(call.span.name or "unnamed" for call in chain[:4]), *(["..."] if len(chain) > 4 else [])])
+        names = ", ".join([*map(_called, chain[:4]), *(["..."] if len(chain) > 4 else [])])
         text = f"{parent.label} makes {len(chain)} calls one after the other ({names})"
         text += f"; at once they would take up to {_time(saved)} less, if none needs another's answer"
         yield Finding("in_turn", text, _ids(chain), saved)
@@ -165,6 +168,17 @@ def _mostly(timeline: Sequence[Timed], total: int) -> Iterator[Finding]:
     if slowest is not None and len(timeline) > 1 and spent >= max(_LEAST_US, _SHARE_PATH * total):
         text = f"{slowest.label} itself is {_time(spent)}{_share(spent, total)} of what this trace waits for"
         yield Finding("critical", text, (slowest.span.id,), spent)
+
+
+def _is_database(timed: Timed) -> bool:
+    return any(tag in timed.span.tags for tag in _DATABASE)
+
+
+def _called(timed: Timed) -> str:
+    """Name a call; one that is named by its method alone, by where it went, too."""
+    name = timed.span.name or "unnamed"
+    url = timed.span.tags.get("http.url", "")
+    return name if " " in name or "://" not in url else f"{name} /{url.partition('://')[2].partition('/')[2]}"
 
 
 def _alike(children: Sequence[Timed]) -> list[list[Timed]]:
