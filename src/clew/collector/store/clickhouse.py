@@ -42,12 +42,15 @@ if TYPE_CHECKING:
 
     from clickhouse_connect.driver.client import Client
 
-OLD_PARTS_S: Final = (60, 2)  # how long a merged part stays beside what it became; with a bound on the disk
+OLD_PARTS_S: Final = (10, 2)  # how long a merged part stays beside what it became; with a bound on the disk
 READERS: Final = 4  # queries at a time; each is a handle of its own, for a handle serves one caller at a time
 
 # The engine inside our process: few threads, idle CPU near zero. How much memory it may take is the caller's to say.
 ENGINE_OPTIONS: Final[dict[str, Any]] = {
     "uncompressed_cache_size": 0,
+    "max_parts_cleaning_thread_pool_size": 1,  # by default 128, which stay once there was much to clean
+    "max_active_parts_loading_thread_pool_size": 2,
+    "max_outdated_parts_loading_thread_pool_size": 1,
     "background_pool_size": 2,
     "background_merges_mutations_concurrency_ratio": 2,
     "background_schedule_pool_size": 4,
@@ -311,14 +314,15 @@ class ClickHouseStore:
     def _limit_parts(self, table: str, retain_s: int, max_disk: int) -> None:
         """A part is what :meth:`drop_oldest` drops: with a bound on the disk, none may grow to much of it.
 
-        Then, too, parts that were merged go at once, for they may be most of what is there.
+        Parts that were merged go soon, for at small loads they are most of what is there; so what they became is
+        brought to the disk (fsync) before.
         """
         largest = max(max_disk // 20, 200_000) if max_disk else 150_000_000_000  # the engine's default
         smallest = min(largest, 1 << 20)  # the bound while the engine is busy, by default 1 MiB
         self._writer.command(
             f"ALTER TABLE {table} MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = {largest}, "
             f"max_bytes_to_merge_at_min_space_in_pool = {smallest}, "
-            f"old_parts_lifetime = {OLD_PARTS_S[bool(max_disk)]}, "
+            f"min_rows_to_fsync_after_merge = 1, old_parts_lifetime = {OLD_PARTS_S[bool(max_disk)]}, "
             f"merge_with_ttl_timeout = {min(max(retain_s // 10, 5), 14_400)}"
         )
 
