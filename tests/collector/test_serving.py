@@ -28,7 +28,7 @@ async def app(scope, receive, send):
 
 listening = socket.create_server(("127.0.0.1", 0))
 serving.run(
-    app, Connections(Metrics()), listening, lambda: print(listening.getsockname()[1], flush=True), lambda: None
+    app, Connections(Metrics()), [listening], lambda: print(listening.getsockname()[1], flush=True), lambda: None
 )
 print("ended", flush=True)
 """

@@ -42,6 +42,7 @@ COUNTERS: Final = {
     "udp_kernel_dropped_total": "Datagrams dropped by the kernel, because its buffer was full.",
     "udp_errors_total": "Datagrams whose receiving failed unexpectedly; the log says how.",
     "http_rejected_total": "HTTP requests refused before they became a payload, by reason.",
+    "otlp_items_rejected_total": "Spans and log records left out of OTLP requests whose rest was kept.",
     "http_connections_dropped_total": "HTTP connections closed by us before their request was answered, by reason.",
     "tail_errors_total": "Failures to open or read a tailed file; it is tried again.",
     "tail_lines_skipped_total": "Lines of tailed files left out, by reason.",

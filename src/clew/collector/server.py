@@ -26,10 +26,12 @@ from clew.collector.doors.connections import Connections
 from clew.collector.ingest import GROUP_BYTES, Ingest
 from clew.collector.memory import Room, shares
 from clew.collector.metrics import Metrics
+from clew.collector.receivers import otlp
 from clew.collector.receivers.http import SPANS_V1_PATH, Receiver
 from clew.collector.receivers.tail import Tail
 from clew.collector.receivers.udp import UdpReceiver
 from clew.collector.retention import kept_under
+from clew.collector.settings import OTLP_ADDRESS
 from clew.collector.store import SpanStore, StoreError
 from clew.collector.store.clickhouse import ClickHouseStore
 
@@ -61,7 +63,10 @@ def serve(settings: Settings, announce: Callable[[list[str]], None]) -> None:
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(_locked(settings.data_dir))
-        listening = stack.enter_context(_listening(settings.http))
+        listening = stack.enter_context(_listening(settings.http, "--http"))
+        for_otlp = _listening_for_otlp(settings)
+        if for_otlp:
+            stack.enter_context(for_otlp)
         store = _opened(settings)
         stack.callback(store.close)
         ingest = _ingest(store, settings)
@@ -74,7 +79,7 @@ def serve(settings: Settings, announce: Callable[[list[str]], None]) -> None:
         stack.enter_context(kept_under(store, settings.data_dir, settings.max_disk, ingest.metrics))
         desk = api.open_desk(store, settings)
         app = build_app(store, ingest, settings, desk)
-        lines = _start_lines(settings, listening, udp)
+        lines = _start_lines(settings, listening, udp, for_otlp)
         _calm_gc()
 
         def stopping() -> None:
@@ -82,31 +87,35 @@ def serve(settings: Settings, announce: Callable[[list[str]], None]) -> None:
             desk.close()
 
         connections = Connections(ingest.metrics)
-        serving.run(app, connections, listening, lambda: announce(lines), stopping)
+        sockets = [listening, for_otlp] if for_otlp else [listening]
+        serving.run(app, connections, sockets, lambda: announce(lines), stopping)
 
 
 def build_app(store: SpanStore, ingest: Ingest, settings: Settings, desk: Desk) -> ASGIApp:
     """Return the ASGI application: who may ask, the hot route, everything else."""
     rest = Starlette(routes=api.routes(store, ingest, settings, desk))
     rest.router.redirect_slashes = False  # Zipkin answers 404, too
-    receiver = Receiver(ingest, settings.max_body, Room(shares(settings.max_memory).bodies))
-    return Doors(_Front(receiver, rest), settings, _writes, _is_open)
+    room = Room(shares(settings.max_memory).bodies)
+    receiver = Receiver(ingest, settings.max_body, room)
+    opentelemetry = otlp.OtlpReceiver(receiver, ingest, settings.max_body, room)
+    takers: dict[str, ASGIApp] = dict.fromkeys(HOT_PATHS, receiver) | dict.fromkeys(otlp.PATHS, opentelemetry)
+    return Doors(_Front(takers, rest), settings, _writes, _is_open)
 
 
 class _Front:
-    """The short way to the receiver, past all other routes."""
+    """The short way to the receivers, past all other routes. ``takers``: who takes what is posted to a path."""
 
-    def __init__(self, receiver: ASGIApp, rest: ASGIApp) -> None:
-        self._receiver = receiver
+    def __init__(self, takers: dict[str, ASGIApp], rest: ASGIApp) -> None:
+        self._takers = takers
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._receiver if _writes(scope["method"], scope["path"]) else self._rest
+        app = self._takers.get(scope["path"], self._rest) if scope["method"] == "POST" else self._rest
         await app(scope, receive, send)
 
 
 def _writes(method: str, path: str) -> bool:
-    return method == "POST" and path in HOT_PATHS
+    return method == "POST" and (path in HOT_PATHS or path in otlp.PATHS)
 
 
 def _is_open(path: str) -> bool:
@@ -142,16 +151,29 @@ def _locked(data_dir: Path) -> Iterator[IO[str]]:
         yield lock
 
 
-@contextlib.contextmanager
-def _listening(address: Address) -> Iterator[socket.socket]:
+def _listening(address: Address, flag: str) -> socket.socket:
     """Listen at once, so that a taken port is known before anything else starts; answers come later."""
     try:
-        family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.create_server((address.host, address.port), family=family, backlog=4_096)
+        return _listen(address)
     except OSError as error:
-        raise _cannot_listen("--http", address, error) from error
-    with listening:
-        yield listening
+        raise _cannot_listen(flag, address, error) from error
+
+
+def _listen(address: Address) -> socket.socket:
+    family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
+    return socket.create_server((address.host, address.port), family=family, backlog=4_096)
+
+
+def _listening_for_otlp(settings: Settings) -> socket.socket | None:
+    """Listen where OpenTelemetry's clients send to by default; nobody asked for it, so it may be taken already."""
+    if settings.otlp is None or settings.otlp == settings.http:
+        return None
+    if settings.otlp != OTLP_ADDRESS:
+        return _listening(settings.otlp, "--otlp")
+    try:
+        return _listen(settings.otlp)
+    except OSError:
+        return None
 
 
 def _udp(settings: Settings, ingest: Ingest) -> UdpReceiver | None:
@@ -198,7 +220,10 @@ def _ingest(store: SpanStore, settings: Settings) -> Ingest:
     )
 
 
-def _start_lines(settings: Settings, listening: socket.socket, udp: UdpReceiver | None) -> list[str]:
+def _start_lines(
+    settings: Settings, listening: socket.socket, udp: UdpReceiver | None, for_otlp: socket.socket | None
+) -> list[str]:
+    otlp_text = f", OTLP also on port {for_otlp.getsockname()[1]}" if for_otlp else ""
     http = settings.http._replace(port=listening.getsockname()[1])
     udp_text = str(settings.udp._replace(port=udp.port)) if settings.udp and udp else "off"
     tails = f"; files {', '.join(settings.tail)}" if settings.tail else ""
@@ -206,7 +231,7 @@ def _start_lines(settings: Settings, listening: socket.socket, udp: UdpReceiver 
     disk = f", at most {settings.max_disk:,} bytes" if settings.max_disk else ""
     return [
         f"clew {metadata.version('clew')} collects traces; Ctrl-C ends it and loses nothing.",
-        f"  HTTP  http://{http} (spans, logs, API)",
+        f"  HTTP  http://{http} (spans, logs, API{otlp_text})",
         f"  UDP   {udp_text}{tails}",
         f"  Data  {place}, kept for {_days(settings.retain)}{disk}",
         f"  Page  http://{http}/",

@@ -100,7 +100,7 @@ class Server(uvicorn.Server):
 def run(
     app: ASGIApp,
     connections: Connections,
-    listening: socket.socket,
+    listening: list[socket.socket],
     started: Callable[[], None],
     stopping: Callable[[], None],
 ) -> None:
@@ -109,6 +109,6 @@ def run(
     factory = server.config.get_loop_factory()
     loop = factory() if factory else asyncio.new_event_loop()
     try:
-        loop.run_until_complete(server.serve([listening]))
+        loop.run_until_complete(server.serve(listening))
     finally:
         loop.close()

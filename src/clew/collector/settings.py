@@ -62,6 +62,7 @@ SMALLEST_MEMORY: Final = 500_000_000  # bytes
 SMALLEST_DISK: Final = 20_000_000  # bytes; below, little is left beside the engine's own files and a part of each table
 _HTTP: Final = Address("127.0.0.1", 9411)
 _UDP: Final = Address("127.0.0.1", 9410)
+OTLP_ADDRESS: Final = Address("127.0.0.1", 4318)  # where OpenTelemetry's clients send to by themselves
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Settings:
 
     http: Address = _HTTP
     udp: Address | None = _UDP
+    otlp: Address | None = OTLP_ADDRESS
     data_dir: Path = Path()
     store: str = field(default="", repr=False)  # may hold a password
     tail: tuple[str, ...] = ()
@@ -172,6 +174,11 @@ def _check_exposure(settings: Settings) -> None:
     if not settings.http.is_loopback and not settings.tokens:
         raise SettingsError(
             f"--http {settings.http} can be reached from other machines. "
+            "Add --token-file FILE (or --token SECRET), or --insecure if the network itself is trusted."
+        )
+    if settings.otlp is not None and not settings.otlp.is_loopback and not settings.tokens:
+        raise SettingsError(
+            f"--otlp {settings.otlp} can be reached from other machines. "
             "Add --token-file FILE (or --token SECRET), or --insecure if the network itself is trusted."
         )
     if settings.udp is not None and not settings.udp.is_loopback:
@@ -308,6 +315,12 @@ OPTIONS: Final = {
     "http": Option(parse_address, "127.0.0.1:9411", "HOST:PORT", "Where to listen for HTTP: spans, the API, the page."),
     "udp": Option(
         _parse_optional_address, "127.0.0.1:9410", "HOST:PORT", "Where to listen for UDP; 'none' turns it off."
+    ),
+    "otlp": Option(
+        _parse_optional_address,
+        "127.0.0.1:4318",
+        "HOST:PORT",
+        "Where OpenTelemetry's clients may send, too (HTTP); 'none' turns it off.",
     ),
     "data_dir": Option(_parse_path, "", "DIR", "Where spans lie. Default: ~/.local/share/clew."),
     "store": Option(

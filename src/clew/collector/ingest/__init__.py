@@ -114,7 +114,10 @@ class Ingest:
         Raises :class:`~clew.collector.ingest.payload.BadPayload` and :class:`Unavailable`; the future, too, raises
         the latter.
         """
-        checked = self._check(kind, payload, source, format)
+        return self.acknowledge(self.check(kind, payload, source, format), payload, source)
+
+    def acknowledge(self, checked: Checked, payload: bytes, source: str = "http") -> Future[None]:
+        """As :meth:`accept`, for a payload that :meth:`check` has looked at."""
         digest = hashlib.sha256(payload).digest()[:DIGEST_BYTES]
         with self._changed:
             if self._journal.remembers(digest):
@@ -125,7 +128,7 @@ class Ingest:
 
     def offer(self, kind: Kind, payload: bytes, source: str, offsets: Mapping[str, Any] | None = None) -> Future[None]:
         """As :meth:`accept`, for receivers that nobody asks for an answer: not compared with earlier payloads."""
-        checked = self._check(kind, payload, source)
+        checked = self.check(kind, payload, source)
         with self._changed:
             self._keep([checked], source, offsets=offsets or {})
             return self._acknowledged(slow=False)
@@ -212,7 +215,8 @@ class Ingest:
 
     # --- the side of the receivers ---
 
-    def _check(self, kind: Kind, payload: bytes, source: str, format: Format = "json") -> Checked:
+    def check(self, kind: Kind, payload: bytes, source: str, format: Format = "json") -> Checked:
+        """Check a payload and count it; raises :class:`~clew.collector.ingest.payload.BadPayload`. Any thread."""
         self.metrics.count("payloads_total", source=source)
         self.metrics.count("payload_bytes_total", len(payload), source=source)
         try:

@@ -38,11 +38,16 @@ class BadPayload(Exception):  # noqa: N818 - it names their fault, not ours
 
 
 class Checked(NamedTuple):
-    """A payload that may be stored: JSON objects joined by commas, without the brackets around them."""
+    """A payload that may be stored: JSON objects joined by commas, without the brackets around them.
+
+    ``rejected`` items were left out, where the protocol lets a receiver take the rest (OTLP); ``problem`` says why.
+    """
 
     kind: Kind
     rows: bytes
     items: int
+    rejected: int = 0
+    problem: str = ""
 
 
 SpanKind = Literal["CLIENT", "SERVER", "PRODUCER", "CONSUMER"]

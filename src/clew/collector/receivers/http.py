@@ -15,7 +15,7 @@ import asyncio
 import functools
 import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from clew import wire
 from clew.collector.ingest import Ingest, Unavailable
@@ -23,10 +23,13 @@ from clew.collector.ingest.payload import BadPayload, Format
 from clew.collector.memory import Room
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import Receive, Scope, Send
 
     from clew.collector.store import Kind
 
+T = TypeVar("T")
 _GZIP: Final = 31  # for zlib: gzip, nothing else
 PROTOBUF: Final = b"application/x-protobuf"
 SPANS_V1_PATH: Final = "/api/v1/spans"
@@ -96,7 +99,7 @@ class Receiver:
         taken = Taken(self._room)
         try:
             with taken:
-                body = await self._body(headers, receive, taken)
+                body = await self.body(headers, receive, taken)
                 if not body:
                     return 202, ""
                 stored = await self._accept(kind, _format(scope["path"], headers), body, _is_gzip(scope), taken)
@@ -112,10 +115,11 @@ class Receiver:
             return 503, str(unavailable)
         return 202, ""
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive, taken: Taken) -> bytes:
+    async def body(self, headers: dict[bytes, bytes], receive: Receive, taken: Taken) -> bytes:
+        """Return the whole body; :class:`Rejected` when it is too large, :class:`ClientGone` when it ends too early."""
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max_body:
-            raise self._too_large()
+            raise self.too_large()
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -125,23 +129,30 @@ class Receiver:
             chunk = message.get("body", b"")
             size += len(chunk)
             if size > self._max_body:
-                raise self._too_large()
+                raise self.too_large()
             taken.add(len(chunk))
             chunks.append(chunk)
             if not message.get("more_body", False):
                 return b"".join(chunks) if len(chunks) > 1 else chunk
 
     async def _accept(self, kind: Kind, format: Format, body: bytes, packed: bool, taken: Taken) -> Future[None]:
-        loop = asyncio.get_running_loop()
         if packed:
-            body = await loop.run_in_executor(self._unpackers, self._gunzip, body)
-            taken.add(len(body))
-        accept = functools.partial(self._ingest.accept, kind, body, format=format)
-        if len(body) < (LARGE_BYTES if format == "json" else LARGE_ODD_BYTES):
-            return accept()
-        return await loop.run_in_executor(self._checker, accept)
+            body = await self.unpacked(self.gunzip, body, taken)
+        return await self.looked_at(functools.partial(self._ingest.accept, kind, body, format=format), body, format)
 
-    def _gunzip(self, body: bytes) -> bytes:
+    async def unpacked(self, unpack: Callable[[bytes], bytes], body: bytes, taken: Taken) -> bytes:
+        """Unpack a body beside the event loop."""
+        unpacked = await asyncio.get_running_loop().run_in_executor(self._unpackers, unpack, body)
+        taken.add(len(unpacked))
+        return unpacked
+
+    async def looked_at(self, look: Callable[[], T], body: bytes, format: Format) -> T:
+        """Do what takes long for a large body beside the event loop, and for a small one here."""
+        if len(body) < (LARGE_BYTES if format == "json" else LARGE_ODD_BYTES):
+            return look()
+        return await asyncio.get_running_loop().run_in_executor(self._checker, look)
+
+    def gunzip(self, body: bytes) -> bytes:
         """Unpack, no further than the limit: a bomb is noticed when it begins to swell."""
         unpacked = bytearray()
         member, members = zlib.decompressobj(wbits=_GZIP), 1
@@ -164,10 +175,11 @@ class Receiver:
         except zlib.error as error:
             raise Rejected(400, "gzip", f"The body is not gzip, as its header says: {error}.") from error
         if so_far + len(unpacked) > self._max_body:
-            raise self._too_large()
+            raise self.too_large()
         return unpacked
 
-    def _too_large(self) -> Rejected:
+    def too_large(self) -> Rejected:
+        """Return the refusal of a body beyond the limit."""
         return Rejected(
             413, "too_large", f"The body is larger than {self._max_body} bytes (max_body). Send it in smaller batches."
         )
