@@ -14,7 +14,7 @@ import pytest
 from clew.collector.api import desk
 from clew.collector.patience import GaveUp, Patience, TooCostly
 from clew.collector.query import Query, Question
-from clew.collector.store import clickhouse
+from clew.collector.store import statements
 from served import served
 from zipkin_spans import NOON, insert
 
@@ -30,11 +30,11 @@ ENDLESS = "SELECT toString(count()) AS name FROM numbers(1000000000000) WHERE si
 @pytest.fixture
 def endless(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let `/api/v2/services` ask the engine something that takes it hours."""
-    original = clickhouse._read
-    monkeypatch.setattr(clickhouse, "_read", lambda name: ENDLESS if name == "list_services" else original(name))
-    clickhouse.read_statement.cache_clear()
+    original = statements.read_file
+    monkeypatch.setattr(statements, "read_file", lambda name: ENDLESS if name == "list_services" else original(name))
+    statements.read_statement.cache_clear()
     yield
-    clickhouse.read_statement.cache_clear()
+    statements.read_statement.cache_clear()
 
 
 @pytest.fixture

@@ -12,10 +12,12 @@ from clew.collector.ingest.payload import check
 from clew.collector.query import Query
 from clew.collector.store import StoreError, UnreadableRows
 from clew.collector.store import columns as layout
+from clew.collector.store.schema import Keeping
 
 if TYPE_CHECKING:
     from clew.collector.store.clickhouse import ClickHouseStore
 
+KEEPING = Keeping(7 * 86_400, 90 * 86_400, 0)
 NO_SPAN = {
     "parent_id": "", "timestamp": 0, "duration": 0, "kind": "", "name": "",
     "local_service": "", "local_ipv4": "", "local_ipv6": "", "local_port": 0,
@@ -188,7 +190,7 @@ def test_rows_are_made_by_this_version_in_a_directory_of_an_older_one(store: Cli
     """What turns JSON into rows is renewed at the start; a moment before 1970 comes back as it was."""
     older = layout.sourced(layout.SPANS).replace("localEndpoint.port AS", "toUInt16(7) AS").replace("$GRANULE", "600")
     store._writer.command(f"ALTER TABLE spans_view MODIFY QUERY SELECT {older} FROM spans_in")
-    store._create(7 * 86_400, 0, ("http.method", "environment"))
+    store.prepare(KEEPING, ("http.method", "environment"))
 
     _insert(
         store,
@@ -204,11 +206,11 @@ def test_rows_are_made_by_this_version_in_a_directory_of_an_older_one(store: Cli
 
 def test_retention_follows_the_setting(store: ClickHouseStore) -> None:
     """Tables that are there already keep their rows as long as the latest start said."""
-    store._create(3_600, 0, ())
+    store.prepare(KEEPING._replace(retain_s=3_600), ())
     try:
         assert "toIntervalSecond(3600)" in str(store._writer.command("SHOW CREATE TABLE spans"))
     finally:
-        store._create(7 * 86_400, 0, ("http.method", "environment"))
+        store.prepare(KEEPING, ("http.method", "environment"))
     assert "toIntervalSecond(604800)" in str(store._writer.command("SHOW CREATE TABLE spans"))
 
 

@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 
 from clew import wire
 from clew.collector import api, serving
+from clew.collector.derive import Deriver
 from clew.collector.doors import Doors
 from clew.collector.doors.connections import Connections
 from clew.collector.ingest import GROUP_BYTES, Ingest
@@ -77,7 +78,10 @@ def serve(settings: Settings, announce: Callable[[list[str]], None]) -> None:
         if settings.tail:
             stack.callback(Tail(ingest, settings.tail).close)
         stack.enter_context(kept_under(store, settings.data_dir, settings.max_disk, ingest.metrics))
-        desk = api.open_desk(store, settings)
+        deriver = Deriver(store)
+        stack.callback(deriver.close)
+        deriver.start()
+        desk = api.open_desk(store, settings, deriver)
         app = build_app(store, ingest, settings, desk)
         lines = _start_lines(settings, listening, udp, for_otlp)
         _calm_gc()
@@ -197,6 +201,7 @@ def _opened(settings: Settings) -> ClickHouseStore:
             settings.data_dir / "store",
             url=settings.store,
             retain_s=settings.retain,
+            retain_rates_s=settings.retain_rates,
             max_disk=settings.max_disk,
             autocomplete_keys=settings.autocomplete_keys,
             max_memory=shares(settings.max_memory).engine,

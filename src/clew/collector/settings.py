@@ -76,6 +76,7 @@ class Settings:
     store: str = field(default="", repr=False)  # may hold a password
     tail: tuple[str, ...] = ()
     retain: int = 7 * 86_400
+    retain_rates: int = 90 * 86_400
     max_disk: int = 0
     max_spool: int = 1 << 30
     durable: bool = False
@@ -338,6 +339,9 @@ OPTIONS: Final = {
         repeatable=True,
     ),
     "retain": Option(parse_duration, "7d", "TIME", "How long spans and logs are kept after they arrived."),
+    "retain_rates": Option(
+        parse_duration, "90d", "TIME", "How long rates, errors and percentiles by service and operation are kept."
+    ),
     "max_disk": Option(_parse_bound, "0", "SIZE", "Drop the oldest rows when all data take more; 0: no bound."),
     "max_spool": Option(_parse_positive_size, "1GiB", "SIZE", "What may wait on disk while the store is down."),
     "durable": Option(_parse_bool, "false", "", "Answer only when the disk has what was sent (fdatasync)."),

@@ -12,6 +12,7 @@ from clew.collector.api import page, tail, unsearchable, v1, vitals, zipkin
 from clew.collector.api.answers import TraceMethodRefused
 from clew.collector.api.desk import Desk
 from clew.collector.api.settled import settled
+from clew.collector.derive import Deriver
 from clew.collector.query import Query
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 is_public = page.is_public  # holds no data: what a browser must get before it can send a token
 
 
-def open_desk(store: SpanStore, settings: Settings) -> Desk:
+def open_desk(store: SpanStore, settings: Settings, deriver: Deriver | None = None) -> Desk:
     """Return where questions are answered; close it when the collector stops."""
-    query = Query(store, strict_trace_id=settings.strict_trace_id)
+    catch_up = (deriver or Deriver(store)).catch_up
+    query = Query(store, strict_trace_id=settings.strict_trace_id, catch_up=catch_up)
     return Desk(query, store)
 
 

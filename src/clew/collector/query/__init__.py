@@ -11,20 +11,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from clew.collector.patience import Patience
-from clew.collector.query import dependencies, search, spans
+from clew.collector.query import dependencies, derived, search, spans
+from clew.collector.query.derived import Edge, Rate, RateFilter
 from clew.collector.query.reader import Reader
 from clew.collector.query.search import Question, RecentQuestion
 from clew.collector.query.window import BUCKET_US, slices
 from clew.collector.rows import make_record, short_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from clew.collector.store import SpanStore
     from clew.collector.trace.links import Link
     from clew.collector.trace.span import Span
 
-__all__ = ["LogFilter", "Query", "Question", "RecentQuestion"]
+__all__ = ["Edge", "LogFilter", "Query", "Question", "Rate", "RateFilter", "RecentQuestion"]
 
 _NAMES_A_PAGE: Final = 10_000
 
@@ -44,17 +45,26 @@ class Query:
     """Asks the store, for one question. Raises the store's StoreError, and what its patience raises.
 
     ``strict_trace_id`` false takes ids that agree in their lower 64 bits for one, as Zipkin's setting of that name
-    does, for fleets in which some services cut ids.
+    does, for fleets in which some services cut ids. ``catch_up`` derives what has changed lately; without it nothing
+    derives, so all is answered from spans.
     """
 
-    def __init__(self, store: SpanStore, *, strict_trace_id: bool = True, patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        store: SpanStore,
+        *,
+        strict_trace_id: bool = True,
+        patience: Patience | None = None,
+        catch_up: Callable[[Patience], bool] | None = None,
+    ) -> None:
         self._store = store
         self._strict = strict_trace_id
+        self._catch_up = catch_up
         self._reader = Reader(store, patience or Patience(), strict=strict_trace_id)
 
     def within(self, patience: Patience) -> Query:
         """Return the same for another question."""
-        return Query(self._store, strict_trace_id=self._strict, patience=patience)
+        return Query(self._store, strict_trace_id=self._strict, patience=patience, catch_up=self._catch_up)
 
     def services(self) -> Iterator[str]:
         """Yield the names of all services that reported spans, in order."""
@@ -108,7 +118,28 @@ class Query:
 
     def links(self, since: int, until: int) -> tuple[list[Link], int]:
         """Return who called whom in traces with a span in the window, and how many traces are left out as too long."""
+        if self._catch_up and dependencies.is_long(self._reader, since, until):
+            self._catch_up(self._reader.patience)
+            return dependencies.derived_links(self._reader, since, until), 0
         return dependencies.links(self._reader, since, until)
+
+    def rates(self, since: int, until: int, wanted: RateFilter) -> list[Rate]:
+        """Return calls, errors and durations in the window (microseconds, taken in whole minutes) of services.
+
+        By time, service and, if wanted, operation; see :class:`RateFilter`.
+        """
+        if self._catch_up:
+            self._catch_up(self._reader.patience)
+        return derived.rates(self._reader, since, until, wanted)
+
+    def edges(self, since: int, until: int, service: str = "", every: int = 0) -> list[Edge]:
+        """Return who called whom in traces with a span in the window (in whole minutes), with errors and durations.
+
+        ``service`` names one that must have a part in it; ``every`` cuts time in stretches of so many seconds.
+        """
+        if self._catch_up:
+            self._catch_up(self._reader.patience)
+        return derived.edges(self._reader, since, until, service, every)
 
     def logs_of_trace(self, trace_id: str, wanted: LogFilter, limit: int) -> list[dict[str, Any]]:
         """Return the log records of a trace by its normalised id, in time order, as they travel on the wire."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
+from clew.collector.query import derived
 from clew.collector.query.window import reach
 from clew.collector.rows import make_link_spans, make_shape_spans
 from clew.collector.trace.links import Link, Linker
@@ -22,6 +23,20 @@ SPANS_A_SHAPE: Final = 100  # longer traces are linked one by one: the engine's 
 _TURN_S: Final = 0.1  # between two looks at whether anyone still waits
 _long_traces = threading.Lock()  # one long trace in memory at a time, whoever asks
 
+LONG_SPANS: Final = 50_000  # from so many on, links are read from what was derived
+
+
+def is_long(reader: Reader, since: int, until: int) -> bool:
+    """Say whether a window holds more spans than can be linked in a moment."""
+    window = {"first": since // 60_000_000, "last": until // 60_000_000}
+    return bool(reader.select("arrived", window)[0]["spans"] > LONG_SPANS)
+
+
+def derived_links(reader: Reader, since: int, until: int) -> list[Link]:
+    """Return who called whom in traces with a span in the window, which is taken in whole minutes."""
+    found = derived.edges(reader, since, until)
+    return [Link(edge.caller, edge.callee, edge.measured.calls, edge.measured.errors) for edge in found]
+
 
 def links(reader: Reader, since: int, until: int) -> tuple[list[Link], int]:
     """Return who called whom in traces with a span in the window (microseconds, both ends included).
@@ -31,7 +46,7 @@ def links(reader: Reader, since: int, until: int) -> tuple[list[Link], int]:
     """
     # Other spans of a trace may lie anywhere; those right beside the window are read trace by trace as well.
     reached = reach(reader, since, until, around=0, loose=True)
-    window = {"since": since, "until": until, "max_spans": SPANS_A_SHAPE, **reached}
+    window = {"window": True, "since": since, "until": until, "max_spans": SPANS_A_SHAPE, **reached}
     spans = reader.select("link_volume", window)[0]["spans"]
     if not spans:
         return [], 0
@@ -45,7 +60,7 @@ def links(reader: Reader, since: int, until: int) -> tuple[list[Link], int]:
         if row["spans"] > MAX_SPANS_A_TRACE:
             left_out += 1
         else:
-            _link_long_trace(reader, linker, window, row["id"])
+            link_long_trace(reader, linker, window, row["id"])
     _name(reader, linker, counted, window)
     return linker.links(), left_out
 
@@ -68,7 +83,7 @@ def _link_slice(
         linker.put_trace(make_shape_spans(row["shape"]), times=row["calls"])
 
 
-def _link_long_trace(reader: Reader, linker: Linker, window: dict[str, Any], trace_id: str) -> None:
+def link_long_trace(reader: Reader, linker: Linker, window: dict[str, Any], trace_id: str) -> None:
     """Link a trace by its lower id, reading no more of its spans than links need."""
     while not _long_traces.acquire(timeout=_TURN_S):
         reader.patience.check()

@@ -72,6 +72,15 @@ class SpanStore(Protocol):
         statement is a ``FileNotFoundError``.
         """
 
+    def derive(self, statement: str, parameters: Mapping[str, Any]) -> None:
+        """Run ``sql/<statement>.sql``, which makes rows of rows: all of them come to be at once, or none.
+
+        Raises :class:`StoreError`.
+        """
+
+    def put(self, table: str, rows: bytes) -> None:
+        """Insert a JSON array of rows that were derived: all of them at once, or none. Raises :class:`StoreError`."""
+
     def stop(self, patience: Patience) -> None:
         """End the statements that run with this patience. Returns at once; none running is no error."""
 

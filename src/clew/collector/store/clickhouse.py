@@ -9,12 +9,8 @@ Durable how far: the engine writes a part and renames it before the insert retur
 process at any moment, for the page cache is the kernel's. It does not wait for the disk (``fsync_after_insert`` is
 off), so a power cut may lose the last seconds.
 
-Statements lie in ``sql/``, one a file. In them ``$SPAN`` and ``$LOG`` stand for the columns of a row as
-:mod:`clew.collector.store.columns` reads them, ``$TRACE`` for what makes a trace (its id, or the lower half when
-``loose``), ``$KEY`` for its key in ``trace_index``, ``$REACH`` for the rows that
-:func:`clew.collector.query.window.reach` tells of; everything that comes from outside is a bound ``{name:Type}``. A
-part in ``[[name: ...]]`` is there only when the parameter of that name is given and not empty: the engine would fold
-an unused condition away, too, but takes milliseconds to think about each.
+Statements lie in ``sql/``: see :mod:`~clew.collector.store.statements`. The tables are made by
+:mod:`~clew.collector.store.schema`.
 """
 
 from __future__ import annotations
@@ -26,7 +22,6 @@ import queue
 import re
 import threading
 from contextlib import contextmanager
-from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 import clickhouse_connect
@@ -34,7 +29,9 @@ import msgspec
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from clew.collector.patience import OVERDUE, Patience, TooCostly
-from clew.collector.store import Kind, StoreError, TooManyRows, UnreadableRows, columns
+from clew.collector.store import Kind, StoreError, TooManyRows, UnreadableRows, schema
+from clew.collector.store.migrations import NewerSchema
+from clew.collector.store.statements import read_statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,7 +39,6 @@ if TYPE_CHECKING:
 
     from clickhouse_connect.driver.client import Client
 
-OLD_PARTS_S: Final = (10, 2)  # how long a merged part stays beside what it became; with a bound on the disk
 READERS: Final = 4  # queries at a time; each is a handle of its own, for a handle serves one caller at a time
 
 # The engine inside our process: few threads, idle CPU near zero. How much memory it may take is the caller's to say.
@@ -77,6 +73,16 @@ INSERT_SETTINGS: Final[dict[str, Any]] = {
     "max_partitions_per_insert_block": 0,
     "max_threads": 1,
 }
+# What is derived comes to be as one block of one part, so that it is there whole or not at all.
+DERIVE_SETTINGS: Final[dict[str, Any]] = {
+    "max_threads": 1,
+    "max_insert_threads": 1,
+    "max_insert_block_size": 100_000_000,
+    "min_insert_block_size_rows": 100_000_000,
+    "min_insert_block_size_bytes": 0,
+    "input_format_parallel_parsing": 0,
+    "prefer_column_name_to_alias": 1,
+}
 READ_SETTINGS: Final[dict[str, Any]] = {
     "prefer_column_name_to_alias": 1,  # WHERE trace_id = ... means the column, though SELECT reads it as hex
     "max_result_bytes": 64_000_000,  # of one statement: what is more comes in pages
@@ -103,7 +109,8 @@ class ClickHouseStore:
     """A :class:`~clew.collector.store.SpanStore` on ClickHouse. Thread-safe, not fork-safe.
 
     ``path`` is the directory of the embedded engine (one per process); ``url`` names a server instead
-    (``clickhouse://user:password@host:8123/database``). ``retain_s`` is the time, in seconds, after which a row goes;
+    (``clickhouse://user:password@host:8123/database``). ``retain_s`` is the time, in seconds, after which a row goes,
+    ``retain_rates_s`` the same for rates and links, which are kept longer;
     ``max_disk`` the bytes that the caller will keep to by :meth:`drop_oldest` (0: no bound), so parts stay small
     enough.
     ``max_memory``: bytes of the process with the engine in it, and ``max_question_memory`` of one reading statement.
@@ -117,6 +124,7 @@ class ClickHouseStore:
         *,
         url: str = "",
         retain_s: int = 7 * 86_400,
+        retain_rates_s: int = 90 * 86_400,
         max_disk: int = 0,
         autocomplete_keys: Sequence[str] = (),
         max_memory: int = 1_200_000_000,
@@ -128,9 +136,19 @@ class ClickHouseStore:
         self._readers: queue.LifoQueue[Client] = queue.LifoQueue()  # the same few again and again, caches warm
         for _ in range(READERS):
             self._readers.put(self._connect(self._reading))
+        self._deriver = self._connect({**self._reading, **DERIVE_SETTINGS})
+        self._deriver_lock = threading.Lock()
         self._control = self._connect(self._reading)  # for the collector itself, so that it waits for no question
         self._control_lock = threading.Lock()
-        self._create(retain_s, max_disk, autocomplete_keys)
+        self.prepare(schema.Keeping(int(retain_s), int(retain_rates_s), max_disk), autocomplete_keys)
+
+    def prepare(self, keeping: schema.Keeping, autocomplete_keys: Sequence[str]) -> None:
+        """Make the tables ready; done by opening, and may be done again with other settings."""
+        with _translated():
+            try:
+                schema.prepare(self._writer, keeping, autocomplete_keys)
+            except NewerSchema as error:
+                raise StoreError(str(error)) from error
 
     def insert(self, kind: Kind, rows: bytes, token: str) -> None:
         """See :class:`~clew.collector.store.SpanStore`."""
@@ -152,10 +170,8 @@ class ClickHouseStore:
     def mend(self) -> None:
         """See :class:`~clew.collector.store.SpanStore`. What is there already is merged away."""
         with _translated():
-            for table, view in _DERIVED:
-                rows = _read(view).partition(" AS\n")[2].replace("$KEY", _PLACEHOLDERS["$KEY"])
-                rows = re.sub(r"FROM (spans|logs)\b", _OF_LAST_HOUR, rows)
-                self._writer.command(f"INSERT INTO {table} {rows}")
+            for statement in schema.mending():
+                self._writer.command(statement)
 
     def holds(self, kind: Kind, rows: bytes) -> bool:
         """See :class:`~clew.collector.store.SpanStore`."""
@@ -183,6 +199,17 @@ class ClickHouseStore:
             except StoreError as error:
                 if not self._set_aside(error):
                     raise
+
+    def derive(self, statement: str, parameters: Mapping[str, Any]) -> None:
+        """See :class:`~clew.collector.store.SpanStore`."""
+        sql = read_statement(statement, frozenset(name for name, value in parameters.items() if value))
+        with self._deriver_lock, _translated():
+            self._deriver.command(sql, parameters=dict(parameters))
+
+    def put(self, table: str, rows: bytes) -> None:
+        """See :class:`~clew.collector.store.SpanStore`."""
+        with self._deriver_lock, _translated():
+            self._deriver.raw_insert(table, insert_block=rows, fmt="JSONEachRow")
 
     def stop(self, patience: Patience) -> None:
         """See :class:`~clew.collector.store.SpanStore`."""
@@ -213,11 +240,13 @@ class ClickHouseStore:
             self._readers.get().close()
         with self._controls() as client:
             client.close()
+        with self._deriver_lock:
+            self._deriver.close()
         self._writer.close()
 
     def truncate(self) -> None:
         """Forget all rows, keep the tables: for tests, which share one engine a process."""
-        for table in _KEPT:
+        for table in (*schema.ARRIVED, *schema.DERIVED):
             self._writer.command(f"TRUNCATE TABLE {table}")
 
     def _ask(self, statement: str) -> list[dict[str, Any]]:
@@ -239,7 +268,7 @@ class ClickHouseStore:
         if not (named := _BROKEN_PART.search(str(error))) or getattr(error.__cause__, "code", None) not in _BROKEN:
             return False
         with self._controls() as client, _translated():
-            found = client.query(_read("find_part"), parameters={"name": named[1]}).result_rows
+            found = client.query(read_statement("find_part"), parameters={"name": named[1]}).result_rows
             for table, rows in found:
                 client.command(f"ALTER TABLE {table} DETACH PART '{named[1]}'")
                 _log.error(
@@ -266,139 +295,6 @@ class ClickHouseStore:
             self._readers.put(_renewed(client, lambda: self._connect(self._reading)))
             raise
         self._readers.put(client)
-
-    def _create(self, retain_s: int, max_disk: int, autocomplete_keys: Sequence[str]) -> None:
-        with _translated():
-            granule_s = _granule_s(retain_s, max_disk)
-            self._renew_trace_index()
-            for statement, layout in _SCHEMA.items():
-                sql = _read(statement).replace("$COLUMNS", layout).replace("$RETAIN", str(int(retain_s)))
-                self._writer.command(sql.replace("$GRANULE", str(granule_s)))
-            for view, (statement, layout) in _VIEWS.items():
-                select = _read(statement).replace("$COLUMNS", layout).partition(" AS\n")[2]
-                select = select.replace("$GRANULE", str(granule_s))
-                self._writer.command(f"ALTER TABLE {view} MODIFY QUERY {select}")  # at once: no insert falls between
-            for table in _KEPT:
-                self._keep_for(table, int(retain_s))
-                self._limit_parts(table, int(retain_s), max_disk)
-            self._fill_trace_index()
-            for view in ("schema_trace_index_spans_view", "schema_trace_index_logs_view"):
-                self._writer.command(_read(view).replace("$KEY", _PLACEHOLDERS["$KEY"]))
-            self._collect_values_of(autocomplete_keys)
-
-    def _renew_trace_index(self) -> None:
-        """Forget an index whose keys were made of whole ids, before 0.2: it follows from the rows."""
-        view = "SELECT create_table_query FROM system.tables WHERE database = currentDatabase() AND name = '{}'"
-        found = self._writer.query(view.format("trace_index_spans_view")).result_rows
-        if found and _PLACEHOLDERS["$KEY"] not in found[0][0]:
-            for name in ("VIEW trace_index_spans_view", "VIEW trace_index_logs_view", "TABLE trace_index"):
-                self._writer.command(f"DROP {name} SYNC")
-
-    def _fill_trace_index(self) -> None:
-        """Make the index of the rows that are there. Its views come last, so a kill meanwhile starts it again."""
-        if self._writer.query("EXISTS VIEW trace_index_spans_view").result_rows[0][0]:
-            return
-        for view in ("schema_trace_index_spans_view", "schema_trace_index_logs_view"):
-            rows = _read(view).partition(" AS\n")[2].replace("$KEY", _PLACEHOLDERS["$KEY"])
-            self._writer.command(f"INSERT INTO trace_index {rows}")
-
-    def _keep_for(self, table: str, retain_s: int) -> None:
-        """Bring an existing table to today's retention; rows there already are judged by it at their next merge."""
-        if f"toIntervalSecond({retain_s})" in str(self._writer.command(f"SHOW CREATE TABLE {table}")):
-            return
-        self._writer.command(
-            f"ALTER TABLE {table} MODIFY TTL received + toIntervalSecond({retain_s})",
-            settings={"materialize_ttl_after_modify": 0},
-        )
-
-    def _limit_parts(self, table: str, retain_s: int, max_disk: int) -> None:
-        """A part is what :meth:`drop_oldest` drops: with a bound on the disk, none may grow to much of it.
-
-        Parts that were merged go soon, for at small loads they are most of what is there; so what they became is
-        brought to the disk (fsync) before.
-        """
-        largest = max(max_disk // 20, 200_000) if max_disk else 150_000_000_000  # the engine's default
-        smallest = min(largest, 1 << 20)  # the bound while the engine is busy, by default 1 MiB
-        self._writer.command(
-            f"ALTER TABLE {table} MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = {largest}, "
-            f"max_bytes_to_merge_at_min_space_in_pool = {smallest}, "
-            f"min_rows_to_fsync_after_merge = 1, old_parts_lifetime = {OLD_PARTS_S[bool(max_disk)]}, "
-            f"merge_with_ttl_timeout = {min(max(retain_s // 10, 5), 14_400)}"
-        )
-
-    def _collect_values_of(self, keys: Sequence[str]) -> None:
-        """The keys may have changed since the last start, and a view is cheap: make it anew."""
-        self._writer.command("DROP VIEW IF EXISTS tag_values_view")
-        if keys:
-            self._writer.command(_read("schema_tag_values_view").replace("$KEYS", ", ".join(map(_literal, keys))))
-
-
-def _granule_s(retain_s: int, max_disk: int) -> int:
-    """Return to how many seconds the time of arrival is cut: a coarse one costs no room, retention wants a fine one."""
-    return max(1, min(retain_s // 20, 10 if max_disk else 600))
-
-
-_OF_LAST_HOUR: Final = r"FROM (SELECT * FROM \1 WHERE received >= now('UTC') - INTERVAL 1 HOUR) AS \1"
-_DERIVED: Final = (  # table, and the statement that fills it
-    ("trace_index", "schema_trace_index_spans_view"),
-    ("trace_index", "schema_trace_index_logs_view"),
-    ("names", "schema_names_view"),
-)
-_KEPT: Final = ("spans", "logs", "trace_index", "names", "tag_values")  # tables with rows, each with a time of arrival
-_OPTIONAL: Final = re.compile(r"\[\[(\w+): ((?:(?!\[\[|\]\]).)*)\]\]", re.DOTALL)  # the innermost
-
-# What stands for what in the statements; in this order, for one may hold the next.
-_PLACEHOLDERS: Final = {
-    "$SPAN": columns.selected(columns.SPANS),
-    "$LOG": columns.selected(columns.LOGS),
-    "$REACH": """(intDiv(timestamp, 600000000) BETWEEN {near_first:UInt64} AND {near_last:UInt64}
-       [[far_ids: OR (intDiv(timestamp, 600000000), trace_id) IN arrayMap((bucket, id) ->
-         (bucket, toFixedString(unhex(id), 16)), {far_id_buckets:Array(UInt64)}, {far_ids:Array(String)})]]
-       [[far_keys: OR intDiv(timestamp, 600000000) IN {far_buckets:Array(UInt64)}
-         AND $KEY IN {far_keys:Array(UInt32)}]])""",
-    "$KEY": "toUInt32(cityHash64(substring(trace_id, 9)))",
-    "$TRACE": "[[strict: trace_id]][[loose: substring(trace_id, 9)]]",
-}
-
-# In the order of creation: a view after the tables it joins.
-_SCHEMA: Final = {
-    "schema_spans": columns.declared(columns.SPANS),
-    "schema_spans_in": columns.SPAN_JSON,
-    "schema_spans_view": columns.sourced(columns.SPANS),
-    "schema_logs": columns.declared(columns.LOGS),
-    "schema_logs_in": columns.LOG_JSON,
-    "schema_logs_view": columns.sourced(columns.LOGS),
-    "schema_trace_index": "",
-    "schema_names": "",
-    "schema_names_view": "",
-    "schema_tag_values": "",
-    "schema_probe": "",
-}
-
-# What turns JSON into rows: view -> statement and columns. A view of an older version is brought to today's.
-_VIEWS: Final = {
-    "spans_view": ("schema_spans_view", columns.sourced(columns.SPANS)),
-    "logs_view": ("schema_logs_view", columns.sourced(columns.LOGS)),
-}
-
-
-@functools.lru_cache(maxsize=1_024)
-def read_statement(name: str, given: frozenset[str] = frozenset()) -> str:
-    """Return the read statement ``sql/<name>.sql`` with its placeholders filled in, for these parameters given."""
-    sql = _read(name)
-    for placeholder, text in _PLACEHOLDERS.items():
-        sql = sql.replace(placeholder, text)
-    while (chosen := _OPTIONAL.sub(lambda part: part[2] if part[1] in given else "", sql)) != sql:
-        sql = chosen  # from the innermost to the outermost
-    return sql
-
-
-def _read(name: str) -> str:
-    return (resources.files("clew.collector.store") / "sql" / f"{name}.sql").read_text(encoding="utf-8").strip()
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _read_settings(max_memory: int) -> dict[str, Any]:

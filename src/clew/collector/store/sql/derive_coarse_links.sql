@@ -1,0 +1,11 @@
+-- Links of {step} seconds, of the minutes that count: see schema_links.sql.
+INSERT INTO links
+  (step, start, last, caller, callee, calls, errors, duration, buckets, counts, slow_us, slow_id, failed_id, attempt, seen,
+   covered)
+SELECT {step:UInt16}, toDateTime(intDiv(toUInt32(start), {step:UInt16}) * {step:UInt16}, 'UTC') AS begin,
+       toDateTime(intDiv(toUInt32(last), {step:UInt16}) * {step:UInt16}, 'UTC') AS until, caller, callee,
+       sum(calls), sum(errors), sum(duration), (sumMap(buckets, counts) AS histogram).1, histogram.2, max(slow_us),
+       argMax(slow_id, slow_us), anyIf(failed_id, errors > 0), {attempt:UInt64}, sum(seen), sum(covered)
+FROM links
+WHERE step = 60 AND (start, attempt) IN arrayZip(arrayMap(second -> toDateTime(second, 'UTC'), {starts:Array(UInt32)}), {attempts:Array(UInt64)})
+GROUP BY begin, until, caller, callee

@@ -1,0 +1,6 @@
+-- Arrivals of minutes whose rates are not made again, for fewer spans are there than they were made of.
+INSERT INTO [[rates: rates]][[links: links]]
+SELECT * REPLACE ({covered:Array(UInt64)}[indexOf({minutes:Array(UInt32)}, intDiv(toUInt32(start), 60))] AS covered)
+FROM [[rates: rates]][[links: links]]
+WHERE step = 60 AND [[rates: service]][[links: caller]] = ''
+  AND (start, attempt) IN arrayZip(arrayMap(minute -> toDateTime(minute * 60, 'UTC'), {minutes:Array(UInt32)}), {attempts:Array(UInt64)})

@@ -1,0 +1,24 @@
+-- Calls, errors and durations by service (or "by_operation"), of the stretches that count: see derived_units.sql. With
+-- "every", for each so many seconds; else over all. Histograms are merged by taking them apart: sumMap is slower.
+WITH [[every: intDiv(toUInt32(start), {every:UInt32}) * {every:UInt32}]][[whole: toUInt32(0)]] AS begins
+SELECT begin, service [[by_operation: , name, kind]],
+       sum(all_calls) AS calls, sum(all_errors) AS errors, sum(all_us) AS duration_us,
+       groupArrayIf(bucket, bucket > 0) AS buckets, groupArrayIf(n, bucket > 0) AS counts,
+       max(slow) AS slowest, slowest.1 AS slow_us, lower(hex(slowest.2)) AS slow_id, lower(hex(max(failure))) AS failed_id
+FROM (
+  SELECT begins AS begin, service [[by_operation: , name, kind]], bucket, sum(number) AS n,
+         sumIf(calls, bucket = 0) AS all_calls, sumIf(errors, bucket = 0) AS all_errors,
+         sumIf(duration, bucket = 0) AS all_us, maxIf((slow_us, slow_id), bucket = 0) AS slow,
+         maxIf(failed_id, bucket = 0) AS failure
+  FROM rates
+  ARRAY JOIN arrayPushFront(buckets, 0) AS bucket, arrayPushFront(counts, 0) AS number
+  WHERE start BETWEEN toDateTime({first:UInt32}, 'UTC') AND toDateTime({last:UInt32}, 'UTC')
+    AND (step, start, attempt) IN arrayZip({steps:Array(UInt16)}, arrayMap(second -> toDateTime(second, 'UTC'), {starts:Array(UInt32)}), {attempts:Array(UInt64)})
+    AND service != ''
+    [[service: AND service = {service:String}]]
+    [[name: AND name = {name:String}]]
+    [[kinds: AND kind IN {kinds:Array(String)}]]
+  GROUP BY begin, service [[by_operation: , name, kind]], bucket
+)
+GROUP BY begin, service [[by_operation: , name, kind]]
+ORDER BY begin, service [[by_operation: , name, kind]]
