@@ -271,7 +271,7 @@ def show_ids(handler: logging.Handler, fmt: str = "%(message)s") -> None:
     if formatter is None:
         handler.setFormatter(formatter := logging.Formatter(fmt))
     style = formatter._style
-    if type(style) is logging.PercentStyle and style._fmt == fmt:
+    if type(style) in _IDS and style._fmt == fmt:
         formatter._style = _StyleWithIds(style)
 
 
@@ -280,7 +280,11 @@ class _StyleWithIds(logging.PercentStyle):
         self.__dict__.update(plain.__dict__)
         before = next(place for place in _MESSAGE if place in plain._fmt)
         self._plain = plain
-        self._with_ids = logging.PercentStyle(plain._fmt.replace(before, f"[%(trace_id)s:%(span_id)s] {before}", 1))
+        self._with_ids = type(plain)(plain._fmt.replace(before, _IDS[type(plain)] + before, 1))
+
+    def usesTime(self) -> bool:  # noqa: N802 - logging's name
+        """Tell whether the format shows the time."""
+        return self._plain.usesTime()
 
     def format(self, record: logging.LogRecord) -> str:
         """Render the record's line, with ids where it has some."""
@@ -289,9 +293,14 @@ class _StyleWithIds(logging.PercentStyle):
         return (self._with_ids if stamped else self._plain).format(record)
 
 
+_IDS: Final = {
+    logging.PercentStyle: "[%(trace_id)s:%(span_id)s] ",
+    logging.StrFormatStyle: "[{trace_id}:{span_id}] ",
+}
 _MESSAGE: Final = (
     "%(client_addr)s",
     "%(message)s",
+    "{message}",
 )  # where what a line says begins: uvicorn's, all others'
 
 

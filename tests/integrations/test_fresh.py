@@ -45,6 +45,26 @@ print("X-Trace-ID" in app.test_client().get("/items/7").headers)
 """,
         ["GET /items/<int:number>"],
     ),
+    "django": (
+        """
+import django
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
+from django.urls import path
+settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"])
+urlpatterns = [path("items/<int:number>", lambda request, number: HttpResponse("ok"))]
+app = get_wsgi_application()
+"""
+        + MARK
+        + """
+environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/items/7", "SERVER_NAME": "x", "SERVER_PORT": "80"}
+import io
+environ |= {"wsgi.input": io.BytesIO(), "wsgi.url_scheme": "http"}
+app(environ, lambda status, headers, *_: print("X-Trace-ID" in dict(headers))).close()
+""",
+        ["GET /items/<int:number>"],
+    ),
     "starlette": (
         """
 from starlette.applications import Starlette

@@ -36,7 +36,19 @@ def run(program: str, path: Path | None = None) -> str:
 
 def test_all_that_is_installed_is_returned() -> None:
     """Without names everything that is here is hooked."""
-    expected = ["asgi", "flask", "aiohttp", "httpx", "requests", "grpc", "sqlite3", "threads", "processes", "gevent"]
+    expected = [
+        "asgi",
+        "django",
+        "flask",
+        "aiohttp",
+        "httpx",
+        "requests",
+        "grpc",
+        "sqlite3",
+        "threads",
+        "processes",
+        "gevent",
+    ]
     assert [*expected, "access_logs"] == clew.instrument()
 
 
@@ -47,7 +59,7 @@ def test_other_names_of_a_library_are_known() -> None:
 
 def test_unknown_name_is_refused_with_the_known_ones() -> None:
     """A typing error shows at once, with what would be right."""
-    with pytest.raises(ValueError, match="'flaks' is not known; known are asgi, starlette, fastapi, flask"):
+    with pytest.raises(ValueError, match="'flaks' is not known; known are asgi, starlette, fastapi, django"):
         clew.instrument("httpx", "flaks")
     with pytest.raises(ValueError, match="'flaks' is not known"):
         clew.uninstrument("flaks")

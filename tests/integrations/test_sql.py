@@ -47,6 +47,7 @@ from clew.integrations._sql import Statement, describe
             "CREATE items",
             "create table if not exists items (id integer)",
         ),
+        ("SELECT a FROM t WHERE b IN (%s, %s, $3)", "SELECT t", "SELECT a FROM t WHERE b IN (?)"),
         ("BEGIN IMMEDIATE", "BEGIN", "BEGIN IMMEDIATE"),
         ("PRAGMA journal_mode", "PRAGMA journal_mode", "PRAGMA journal_mode"),
         ("SELECT a FROM (SELECT b FROM inner_t) WHERE c = d", "SELECT inner_t", None),

@@ -55,6 +55,7 @@ class _Known(NamedTuple):
 
 _KNOWN: Final = (
     _Known(("asgi", "starlette", "fastapi"), _Integration("asgi", "starlette.applications")),
+    _Known(("django", "channels"), _Integration("django", "django")),
     _Known(("flask",), _Integration("flask", "flask")),
     _Known(("aiohttp",), _Integration("aiohttp", "aiohttp")),
     _Known(("httpx",), _Integration("httpx", "httpx")),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Libraries that people expect a tracer to know, and this one does not yet.
 _NOT_KNOWN: Final = (
-    *("django", "tornado", "sanic", "falcon", "bottle", "pyramid", "grpc", "celery", "dramatiq", "rq", "kafka"),
+    *("tornado", "sanic", "falcon", "bottle", "pyramid", "celery", "dramatiq", "rq", "kafka"),
     *("aiokafka", "confluent_kafka", "pika", "aio_pika", "redis", "pymongo", "elasticsearch", "psycopg", "psycopg2"),
     *("asyncpg", "pymysql", "MySQLdb", "aiomysql", "sqlalchemy", "boto3", "pycurl"),
 )

@@ -19,7 +19,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from clew._context import Node, TraceContext
+from clew._context import Node, TraceContext, current
 from clew._secrets import clean_url
 from clew._span import Endpoint, Span
 from clew._tracer import outgoing_headers, remote_span, start_entry_span, start_span
@@ -94,6 +94,18 @@ def carried_by(request: object) -> Carried | None:
     """Return what a request's dict carries, None for anything else."""
     found = request.get(SPAN) if isinstance(request, dict) else None
     return found if isinstance(found, Carried) else None
+
+
+def bridged(method: str, path: str) -> Carried | None:
+    """Return the span of this very request where a server of another interface made it and could not hand it on.
+
+    ASGI servers and frameworks serve WSGI applications, with a dict of their own, in the same context.
+    """
+    span = current.get()
+    if type(span) is not Span or span.kind != "SERVER" or span.duration_ns >= 0:
+        return None
+    tags = span.tags
+    return Carried(span) if tags.get("http.method") == method and tags.get("http.path") == path else None
 
 
 def start_server(method: str, path: str, headers: Mapping[str, str], websocket: bool = False) -> Span:

@@ -47,7 +47,8 @@ _FLAGS: Final = re.VERBOSE | re.DOTALL
 _token: Final = re.compile(_GRAMMAR.replace("{escape}", "").replace("{escaped}", ""), _FLAGS)
 _token_with_escapes: Final = re.compile(_GRAMMAR.replace("{escape}", r"\\").replace("{escaped}", r"|\\."), _FLAGS)
 _VALUES: Final = frozenset({"string", "escaped", "dollar", "tag", "number"})
-_list: Final = re.compile(r"\(\s*\?(?:\s*,\s*\?)+\s*\)")
+_holder: Final = r"(?:\?|%s|\$\d+)"
+_list: Final = re.compile(rf"\(\s*{_holder}(?:\s*,\s*{_holder})+\s*\)")
 _rows: Final = re.compile(r"(\(\?\))(?:\s*,\s*\(\?\))+")
 
 _BEFORE_TABLE: Final = {

@@ -242,6 +242,37 @@ def _hypercorn_access(original: Any) -> Any:
     return access
 
 
+def _follow_wsgiref(module: Any) -> None:
+    _follow(module.ServerHandler, "close", _wsgiref_close)
+
+
+def _wsgiref_close(original: Any) -> Any:
+    """Let the access line, which is written when all is sent, find the span."""
+
+    def close(self: Any) -> None:
+        previous = current.get()
+        current.set(_span_of(self.environ) or previous)
+        try:
+            original(self)
+        finally:
+            current.set(previous)
+
+    return close
+
+
+def _follow_django(module: Any) -> None:
+    _follow(module, "configure_logging", _django_configure_logging)
+
+
+def _django_configure_logging(original: Any) -> Any:
+    def configure_logging(logging_config: Any, logging_settings: Any) -> None:
+        original(logging_config, logging_settings)
+        _show("django", formats=["%(message)s"])
+        _show("django.server", formats=["[{server_time}] {message}", "%(message)s"])
+
+    return configure_logging
+
+
 def _span_of(request: Any) -> Node | None:
     carried = carried_by(request)
     return None if carried is None else carried.span
@@ -254,4 +285,6 @@ _SERVERS = {
     "gunicorn.glogging": _follow_gunicorn,
     "werkzeug.serving": _follow_werkzeug,
     "hypercorn.logging": _follow_hypercorn,
+    "wsgiref.simple_server": _follow_wsgiref,
+    "django.utils.log": _follow_django,
 }

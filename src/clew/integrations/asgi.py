@@ -49,7 +49,7 @@ class TraceMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, as ASGI 3 has it."""
-        await _trace(self.app, scope, receive, send)
+        await trace(self.app, scope, receive, send)
 
 
 def install() -> None:
@@ -70,13 +70,14 @@ def uninstall() -> None:
 
 def _around_call(original: Any) -> Any:
     async def call(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
-        await _trace(functools.partial(original, self), scope, receive, send)
+        await trace(functools.partial(original, self), scope, receive, send)
 
     return call
 
 
 @begins_request
-async def _trace(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+async def trace(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Call an ASGI application inside a server span; where there is one already, as it is."""
     kind = scope["type"]
     if SPAN in scope or (kind != "http" and kind != "websocket"):
         await app(scope, receive, send)

@@ -69,10 +69,10 @@ def _around_call(original: Any) -> Any:
 class _FlaskExchange(Exchange):
     __slots__ = ()
 
-    def start_response(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+    @staticmethod
+    def note_route(span: Span, environ: Environ) -> None:
         """Look for the route now: when the application has returned, Flask has taken its request away."""
-        _note_route(self.span, self.environ)
-        return super().start_response(status, headers, *exc_info)
+        _note_route(span, environ)
 
     def is_complete(self, body: Iterable[bytes]) -> bool:
         """Test clients may never read or close a body, so what needs no reading must not wait for it."""

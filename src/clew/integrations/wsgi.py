@@ -12,17 +12,14 @@ Tested with gunicorn 27.0 (sync, gthread, gevent), werkzeug 3.1, wsgiref.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from clew._context import Node, current
 from clew._propagation import HEADERS
-from clew._span import begins_request
+from clew._span import Span, begins_request
 from clew.integrations import _http, access_logs
 from clew.integrations._bodies import UNCLOSED_TAG
-from clew.integrations._http import SPAN, TRACE_HEADER, TRACE_HEADER_LOWER, Carried
-
-if TYPE_CHECKING:
-    from clew._span import Span
+from clew.integrations._http import SPAN, TRACE_HEADER, TRACE_HEADER_LOWER, Carried, carried_by
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -49,10 +46,15 @@ def trace(
 ) -> Iterable[bytes]:
     """Call a WSGI application inside a server span. ``exchange_type`` knows the framework."""
     if SPAN in environ:
-        return app(environ, start_response)
+        return _go_on(app, environ, start_response, exchange_type)
     method = environ.get("REQUEST_METHOD", "GET")
+    path = _path(environ)
+    bridged = _http.bridged(method, path)
+    if bridged is not None:
+        environ[SPAN] = bridged
+        return _go_on(app, environ, start_response, exchange_type)
     websocket = "HTTP_UPGRADE" in environ and _http.is_websocket(environ["HTTP_UPGRADE"])
-    span = _http.start_server(method, _path(environ), _trace_headers(environ), websocket)
+    span = _http.start_server(method, path, _trace_headers(environ), websocket)
     previous = span.previous
     environ[SPAN] = Carried(span)
     exchange = exchange_type(environ, span, start_response)
@@ -69,6 +71,22 @@ def trace(
         current.set(previous)
 
 
+def _go_on(
+    app: WSGIApp, environ: Environ, start_response: StartResponse, exchange_type: type[Exchange]
+) -> Iterable[bytes]:
+    """Call an application whose request has a span already, the server's say; the framework adds the route."""
+    carried = carried_by(environ)
+    if carried is None or not isinstance(carried.span, Span) or exchange_type.note_route is Exchange.note_route:
+        return app(environ, start_response)
+    span = carried.span
+
+    def begin(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        exchange_type.note_route(span, environ)
+        return start_response(status, headers, *exc_info)
+
+    return app(environ, begin)
+
+
 class Exchange:
     """A request and its response: watches ``start_response``, ends the span."""
 
@@ -80,8 +98,13 @@ class Exchange:
         self._start_response = start_response
         self._status = 0
 
+    @staticmethod
+    def note_route(span: Span, environ: Environ) -> None:
+        """Complete the span's name by the route; called when the response begins. WSGI itself knows none."""
+
     def start_response(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
         """Note the status, add the trace id, pass on. ``exc_info``: as PEP 3333 has it, the server may raise it."""
+        self.note_route(self.span, self.environ)
         code = status[:3]
         self._status = int(code) if code.isdecimal() else 0
         headers = [pair for pair in headers if pair[0].lower() != TRACE_HEADER_LOWER]

@@ -1,0 +1,108 @@
+"""Django's statements, of whatever database: one span each, also those that the ORM makes.
+
+Between Django's cursors and the driver, whose own hook then makes no span (``_sql``). Hooked is what runs a statement
+after Django's ``execute_wrappers``, on the class: connections that are open are covered, and their list of wrappers
+stays the application's.
+
+Span: ``CLIENT``, the verb and the table (``SELECT shop_order``), remote service the database (``postgresql``). Tags:
+``db.system``, ``db.statement`` (values replaced by ``?``), ``db.rows``. ``COMMIT``, ``ROLLBACK`` and ``CONNECT`` (with
+what Django asks a new connection) are spans, too.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from clew._span import Endpoint
+from clew.integrations import _sql
+from clew.integrations._hooks import Hooks
+
+
+def install() -> None:
+    """Trace the statements of every connection."""
+    _hooks.install()
+    _debug_hooks.install()
+
+
+def uninstall() -> None:
+    """Undo ``install``."""
+    _hooks.uninstall()
+    _debug_hooks.uninstall()
+
+
+def _start(connection: Any, sql: Any) -> Any:
+    settings = connection.settings_dict
+    remote = _endpoint(connection.vendor, str(settings.get("HOST", "")), str(settings.get("PORT", "")))
+    return _sql.start(sql, connection.vendor, remote, escapes=connection.vendor == "mysql")
+
+
+@lru_cache(64)  # one Endpoint for all statements to a database
+def _endpoint(vendor: str, host: str, port: str) -> Endpoint:
+    is_address = ":" in host or (host != "" and host.replace(".", "").isdecimal())
+    return Endpoint(vendor, host if is_address else None, int(port) if port.isdecimal() else None)
+
+
+def _around_execute(original: Any) -> Any:
+    def execute(self: Any, sql: Any, params: Any = None, *args: Any) -> Any:
+        with _start(self.db, sql) as span:
+            result = original(self, sql, params, *args)
+            if span is not None:
+                _sql.note_rows(span, getattr(self.cursor, "rowcount", None))
+        return result
+
+    return execute
+
+
+def _around_callproc(original: Any) -> Any:
+    def callproc(self: Any, procname: Any, *args: Any, **kwargs: Any) -> Any:
+        with _start(self.db, f"CALL {procname}"):
+            return original(self, procname, *args, **kwargs)
+
+    return callproc
+
+
+def _around_commit(original: Any) -> Any:
+    def commit(self: Any) -> Any:
+        if self.connection is None:
+            return original(self)
+        with _start(self, "COMMIT"):
+            return original(self)
+
+    return commit
+
+
+def _around_rollback(original: Any) -> Any:
+    def rollback(self: Any) -> Any:
+        if self.connection is None:
+            return original(self)
+        with _start(self, "ROLLBACK"):
+            return original(self)
+
+    return rollback
+
+
+def _around_connect(original: Any) -> Any:
+    def connect(self: Any) -> Any:
+        with _start(self, "CONNECT"):
+            return original(self)
+
+    return connect
+
+
+_hooks = Hooks(
+    {
+        "django.db.backends.utils": (
+            "CursorWrapper",
+            {"_execute": _around_execute, "_executemany": _around_execute, "callproc": _around_callproc},
+        ),
+        "django.db.backends.base.base": (
+            "BaseDatabaseWrapper",
+            {"connect": _around_connect, "_commit": _around_commit, "_rollback": _around_rollback},
+        ),
+    }
+)
+# With DEBUG on Django asks sqlite afterwards how the values would be written. That belongs to the statement.
+_debug_hooks = Hooks(
+    {"django.db.backends.utils": ("CursorDebugWrapper", {"execute": _around_execute, "executemany": _around_execute})}
+)
