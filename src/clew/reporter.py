@@ -29,7 +29,7 @@ from clew._outage import PATIENCE_S, Outage
 from clew.senders import IS_IT_UP, Kind, Sender, SendError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from clew._span import Span
 
@@ -173,6 +173,13 @@ class Channel:
                 return
             for item in items:
                 self.drop(item, drop_reason)
+
+    def settle_parts(self, items: list[Any], delivered: Collection[int], drop_reason: str) -> None:
+        """Count those at the places ``delivered`` as that, all others as dropped."""
+        if delivered:
+            self.settle([item for place, item in enumerate(items) if place in delivered], None)
+            items = [item for place, item in enumerate(items) if place not in delivered]
+        self.settle(items, drop_reason)
 
     def abandon(self) -> None:
         """Drop what is still queued, at the end."""
@@ -452,16 +459,19 @@ class Reporter:
     def _deliver(self, channel: Channel, sender: Sender, items: list[Any], messages: list[bytes]) -> None:
         """Send one message; wait and try again while the collector is away, give up only when told to or at the end."""
         wait_s = _FIRST_RETRY_S
+        delivered: Collection[int] = ()
         while not self._gave_up:
             began = self._trying_since = _clock.monotonic_s()
             try:
                 sender.send(messages, channel.kind)
             except Exception as problem:  # noqa: BLE001 - a sender, ours or the user's, must not end the thread
-                self.note_error(f"{_counted(len(items), channel.kind[:-1])} could not be sent: {problem}")
+                delivered = problem.delivered if isinstance(problem, SendError) else ()
+                count = len(items) - len(delivered)
+                self.note_error(f"{_counted(count, channel.kind[:-1])} could not be sent: {problem}")
                 if isinstance(problem, SendError) and not problem.retry:
                     self._trying_since = math.inf
                     self._outage.note_success()  # it is there
-                    channel.settle(items, "refused")
+                    channel.settle_parts(items, delivered, "refused")
                     return
                 self._note_failure(problem, _clock.monotonic_s() - began)
                 if not self._gave_up:
@@ -472,7 +482,7 @@ class Reporter:
                 self._outage.note_success()
                 channel.settle(items, None)
                 return
-        channel.settle(items, "send_failed")
+        channel.settle_parts(items, delivered, "send_failed")
 
     def _note_failure(self, problem: Exception, took_s: float) -> None:
         """Let those know that wait for the end: here, and in forked children."""

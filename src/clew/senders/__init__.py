@@ -6,7 +6,10 @@ its own time-out, holds no queue, and is used by one thread at a time.
 
 from __future__ import annotations
 
-from typing import Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 Kind = Literal["spans", "logs"]
 
@@ -15,14 +18,23 @@ class SendError(Exception):
     """A message that was not taken.
 
     ``retry``: whether the same message may be taken later; ``after_s``: not before. ``answered``: whether the other
-    side said so itself, so it is there; else the end of a process does not wait for it.
+    side said so itself, so it is there; else the end of a process does not wait for it. ``delivered``: places in the
+    list of what was taken all the same, where a transport can tell.
     """
 
-    def __init__(self, reason: str, retry: bool = True, after_s: float = 0.0, answered: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        retry: bool = True,
+        after_s: float = 0.0,
+        answered: bool = False,
+        delivered: Collection[int] = (),
+    ) -> None:
         super().__init__(reason)
         self.retry = retry
         self.after_s = after_s
         self.answered = answered
+        self.delivered = delivered
 
 
 class Sender(Protocol):
@@ -45,7 +57,9 @@ class Sender(Protocol):
 IS_IT_UP: Final = "is `clew up` running?"  # the end of a message about a collector that cannot be reached
 
 DEFAULT_REPORTER: Final = "udp://127.0.0.1:9410"
-_SCHEMES: Final = "udp://host:port, http://host:port, https://host:port, file:///path, none"
+_SCHEMES: Final = (
+    "udp://host:port, http://host:port, https://host:port, file:///path, kafka://broker,broker/topic, none"
+)
 
 
 def parse_reporter(url: str, token: str | None = None) -> Sender | None:
@@ -55,6 +69,8 @@ def parse_reporter(url: str, token: str | None = None) -> Sender | None:
     """
     if url.strip().lower() == "none":
         return None
+    if url.strip().startswith("kafka://"):  # several hosts, which no URL has
+        return _kafka(url.strip())
     from urllib.parse import unquote, urlsplit  # imports are local here: `import clew` is on everyone's start-up
 
     try:
@@ -75,6 +91,15 @@ def parse_reporter(url: str, token: str | None = None) -> Sender | None:
 
         return FileSender(unquote(parts.path), **_file_options(url, parts.query))
     raise ValueError(f"reporter={url!r} is not understood. Known: {_SCHEMES}")
+
+
+def _kafka(url: str) -> Sender:
+    try:
+        from clew.senders.kafka import KafkaSender
+
+        return KafkaSender(url)
+    except ValueError as problem:  # the URL may hold a password
+        raise ValueError(f"reporter='kafka://...': {problem}. It reads kafka://broker:9092,broker/topic") from None
 
 
 def _file_options(url: str, query: str) -> dict[str, int]:
