@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint bench docs clean
+.PHONY: setup demo test test-kafka soak lint bench docs clean
 
 setup: $(STAMP)
 
@@ -29,6 +29,15 @@ lint: setup
 
 test: lint
 	$(BIN)/python -m pytest
+
+# With a real Apache Kafka broker, which the tests start (Java and Maven needed, the jars are fetched once into
+# ~/.cache/clew-tests); CLEW_TEST_KAFKA=host:port takes one that runs.
+test-kafka: setup
+	CLEW_TEST_KAFKA=$${CLEW_TEST_KAFKA:-start} $(BIN)/python -m pytest tests/kafka
+
+# Three collectors in one group, killed again and again for ten minutes.
+soak: setup
+	CLEW_TEST_KAFKA=start CLEW_SOAK_S=$${CLEW_SOAK_S:-600} $(BIN)/python -m pytest tests/kafka/test_soak.py
 
 bench: setup
 	$(BIN)/python -m benchmarks.run

@@ -20,7 +20,7 @@ from clew.senders import http, udp
 from command_line import Running, clean_environment, run_clew
 from documents import REPOSITORY, Block, blocks, read
 
-GUIDES = ("docs/client.md", "docs/collector.md")
+GUIDES = ("docs/client.md", "docs/collector.md", "docs/kafka.md")
 EXAMPLES = [block for guide in GUIDES for block in blocks(guide, "python") if block.mark != "example: uvicorn"]
 ANSWERS = [block for block in blocks("docs/collector.md", "json") if block.mark.startswith("answer: ")]
 

@@ -22,6 +22,7 @@ PACKAGE: Final = Path(__file__).parents[1]
 SERVICES: Final = ("gateway", "orders", "stock", "payments", "mailer")
 MODULES: Final = ("aiohttp", "fastapi", "flask", "gunicorn", "httpx", "requests")
 REQUEST_TIMEOUT_S: Final = 30.0
+TOPIC: Final = "clew-demo"  # of Kafka, and the group that reads it
 SEED: Final = 7  # of the traffic that goes on
 
 
@@ -46,15 +47,20 @@ class Service:
         return f"http://127.0.0.1:{self.port}"
 
 
-def services(ports: list[int], udp: str, http: str, data: Path) -> list[Service]:
-    """Return the five, those that are called before those that call. `udp`, `http`: the collector's, as host:port."""
+def services(ports: list[int], udp: str, http: str, data: Path, kafka: str | None = None) -> list[Service]:
+    """Return the five, those that are called before those that call. `udp`, `http`: the collector's, as host:port.
+
+    With `kafka`, brokers as ``clew up`` takes them, the mailer sends by way of these.
+    """
     python = sys.executable
     mailer, payments, stock, orders, gateway = map(str, ports)
     uvicorn = (python, "-m", "uvicorn", "--host", "127.0.0.1", "--no-access-log", "--port")
     gunicorn = (python, "-m", "gunicorn", "--workers", "2", "--bind")
     by_file = f"file://{(data / 'stock.jsonl').as_posix()}"
+    servers, question_mark, options = (kafka or "").removeprefix("kafka://").partition("?")
+    by_kafka = f"kafka://{servers}/{TOPIC}{question_mark}{options}"
     return [
-        Service("mailer", (python, "mailer.py"), int(mailer), f"udp://{udp}"),
+        Service("mailer", (python, "mailer.py"), int(mailer), by_kafka if kafka else f"udp://{udp}"),
         Service("payments", (*uvicorn, payments, "payments:app"), int(payments), f"http://{http}"),
         Service("stock", (python, "stock.py"), int(stock), by_file),
         Service("orders", (*gunicorn, f"127.0.0.1:{orders}", "orders:app"), int(orders), f"http://{http}"),

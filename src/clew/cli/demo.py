@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from clew.brokers import NEEDED, parse_brokers
 from clew.cli import _shop
 from clew.cli._check import complaints
 from clew.cli._client import DEFAULT_COLLECTOR, Collector, CommandError, NotFoundError
@@ -59,16 +60,18 @@ class Stage:
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep the data there. Default: a temporary folder, removed at the end.",
 )
-def demo(*, once: bool, http: str | None, udp: str | None, data_dir: Path | None) -> None:
+@click.option("--kafka", metavar="BROKERS", help="Let one of the services send by way of Kafka: host:port,host:port.")
+def demo(*, once: bool, http: str | None, udp: str | None, data_dir: Path | None, kafka: str | None) -> None:
     """See it work: a shop of five services, traced.
 
     Starts a collector and five processes in different frameworks (FastAPI, Flask on gunicorn, aiohttp, Starlette,
     plain threads), sends requests, some of which fail or are slow, and draws one of them with its log lines.
     """
     _require_frameworks()
+    _require_kafka(kafka)
     try:
         with _terminated_like_interrupted(), _data(data_dir) as data, Processes(data / "output") as processes:
-            stage = _set_stage(processes, data, http, udp)
+            stage = _set_stage(processes, data, http, udp, kafka)
             incomplete = _perform(stage)
             if not once:
                 _keep_running(stage)
@@ -87,6 +90,17 @@ def _require_frameworks() -> None:
     missing = [name for name in _shop.MODULES if importlib.util.find_spec(name) is None]
     if missing:
         raise CommandError(f"The shop needs {', '.join(missing)}: pip install 'clew[demo]'")
+
+
+def _require_kafka(brokers: str | None) -> None:
+    if not brokers:
+        return
+    if importlib.util.find_spec("confluent_kafka") is None:
+        raise CommandError(NEEDED)
+    try:
+        parse_brokers(brokers)
+    except ValueError as problem:
+        raise CommandError(f"--kafka: {problem}") from None
 
 
 @contextmanager
@@ -113,17 +127,20 @@ def _data(data_dir: Path | None) -> Iterator[Path]:
         yield data
 
 
-def _set_stage(processes: Processes, data: Path, http: str | None, udp: str | None) -> Stage:
+def _set_stage(processes: Processes, data: Path, http: str | None, udp: str | None, kafka: str | None) -> Stage:
     """Start everything and return when all of it answers."""
     *ports, spare_http, spare_udp = free_ports(len(_shop.SERVICES) + 2)
     http = _address(http, USUAL_HTTP if is_free(USUAL_HTTP, socket.SOCK_STREAM) else spare_http, spare_http)
     udp = _address(udp, USUAL_UDP if is_free(USUAL_UDP, socket.SOCK_DGRAM) else spare_udp, spare_udp)
-    shop = _shop.services(ports, udp, http, data)
+    shop = _shop.services(ports, udp, http, data, kafka)
     collector = Collector(f"http://{http}")
     _say("Starting the collector and five services ...")
     up = [sys.executable, "-m", "clew.cli", "up", "--http", http, "--udp", udp]
     up += ["--data-dir", str(data / "collector"), "--tail", str(data / "*.jsonl")]
-    processes.start("collector", up, _environment(), data, f"{collector.url}/health")
+    environment = _environment()
+    if kafka:
+        environment |= {"CLEW_KAFKA": kafka, "CLEW_KAFKA_TOPIC": _shop.TOPIC, "CLEW_KAFKA_GROUP": _shop.TOPIC}
+    processes.start("collector", up, environment, data, f"{collector.url}/health")
     processes.wait_ready(READY_S)
     for service in shop:
         env = _shop.environment(service, shop, data, None)

@@ -1,6 +1,6 @@
 """What the collector counts, and its text for Prometheus at ``/metrics``.
 
-The arithmetic, per ``source`` (http, udp, tail) and at any moment when nothing is under way::
+The arithmetic, per ``source`` (http, udp, tail, kafka) and at any moment when nothing is under way::
 
     payloads_total = payloads_stored_total + payloads_rejected_total (by reason) + payloads_refused_total (by reason)
                      + payloads_repeated_total
@@ -9,7 +9,8 @@ The arithmetic, per ``source`` (http, udp, tail) and at any moment when nothing 
   ``spans_stored_total`` and ``log_records_stored_total``.
 * *rejected*: bad bytes (their fault); the reason is a word such as ``span_traceId`` or ``malformed``.
 * *refused*: good bytes that could not be kept (our fault): ``spool_full``, ``disk``, ``busy``.
-* *repeated*: the very bytes of a payload that is stored already, from a client that had not heard so.
+* *repeated*: the very bytes of a payload that is stored already, from a client that had not heard so; of Kafka: what a
+  repeated range held and was stored by an earlier try (duplicates avoided).
 
 Beside the arithmetic: ``udp_kernel_dropped_total`` (datagrams that no receiver ever saw), ``http_rejected_total``
 (requests refused before they became a payload: too large, bad gzip) and ``feed_lost_total`` (live feed, slow reader).
@@ -46,12 +47,20 @@ COUNTERS: Final = {
     "http_connections_dropped_total": "HTTP connections closed by us before their request was answered, by reason.",
     "tail_errors_total": "Failures to open or read a tailed file; it is tried again.",
     "tail_lines_skipped_total": "Lines of tailed files left out, by reason.",
+    "kafka_ranges_total": "Ranges of Kafka's partitions that are stored and committed.",
+    "kafka_ranges_repeated_total": "Ranges tried again, after a crash, a rebalance or a failure of the store.",
+    "kafka_ranges_from_other_stores_total": "Ranges that a collector with another store had begun.",
+    "kafka_messages_lost_total": "Messages that the brokers had removed before they were read.",
+    "kafka_dead_letters_total": "Messages that cannot be read, sent to the dead-letter topic, by reason.",
+    "kafka_restarts_total": "Consumers that were closed after a failure; another one goes on.",
     "feed_lost_total": "Payloads that a slow reader of the live feed missed.",
     "retention_dropped_bytes_total": "Bytes dropped from the store to stay under max_disk.",
 }
 GAUGES: Final = {
     "waiting_bytes": "Bytes of payloads waiting for the next insert.",
     "spool_bytes": "Bytes of payloads on disk that the store has not taken yet.",
+    "kafka_lag": "Messages in our partitions that are not stored yet, as of the last insert.",
+    "kafka_partitions": "Partitions that this collector reads.",
     "http_connections": "HTTP connections that are open.",
     "disk_bytes": "Bytes of rows in the store.",
 }

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import gc
+import hashlib
 import logging
 import socket
 from importlib import metadata
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.applications import Starlette
 
 from clew import wire
+from clew.brokers import NEEDED
 from clew.collector import api, serving
 from clew.collector.derive import Deriver
 from clew.collector.doors import Doors
@@ -43,7 +45,9 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from clew.brokers import Brokers
     from clew.collector.api.desk import Desk
+    from clew.collector.receivers.kafka import KafkaReceiver
     from clew.collector.settings import Address, Settings
 
 HOT_PATHS: Final = frozenset(
@@ -77,6 +81,8 @@ def serve(settings: Settings, announce: Callable[[list[str]], None]) -> None:
             stack.callback(udp.close)
         if settings.tail:
             stack.callback(Tail(ingest, settings.tail).close)
+        if settings.kafka:
+            stack.callback(_kafka(settings, settings.kafka, ingest).close)
         stack.enter_context(kept_under(store, settings.data_dir, settings.max_disk, ingest.metrics))
         deriver = Deriver(store)
         stack.callback(deriver.close)
@@ -189,6 +195,23 @@ def _udp(settings: Settings, ingest: Ingest) -> UdpReceiver | None:
         raise _cannot_listen("--udp", settings.udp, error) from error
 
 
+def _kafka(settings: Settings, brokers: Brokers, ingest: Ingest) -> KafkaReceiver:
+    try:
+        from clew.collector.receivers.kafka import KafkaReceiver, Source
+    except ImportError as error:  # an extra of its own, librdkafka is large
+        raise StartError(f"--kafka: {NEEDED}") from error
+    source = Source(
+        brokers, settings.kafka_topic, settings.kafka_group, settings.kafka_logs_topic, _store_name(settings)
+    )
+    return KafkaReceiver(ingest, source)
+
+
+def _store_name(settings: Settings) -> str:
+    """Name the store so that collectors of one group can tell whether they share it; shows neither host nor path."""
+    place = settings.store.rpartition("@")[2] or f"{socket.gethostname()}:{settings.data_dir.resolve()}"
+    return hashlib.sha256(place.encode()).hexdigest()[:12]
+
+
 def _cannot_listen(flag: str, address: Address, error: OSError) -> StartError:
     if error.errno == errno.EADDRINUSE:
         return StartError(f"{address} is taken, perhaps by another collector. Stop it or choose another with {flag}.")
@@ -232,12 +255,13 @@ def _start_lines(
     http = settings.http._replace(port=listening.getsockname()[1])
     udp_text = str(settings.udp._replace(port=udp.port)) if settings.udp and udp else "off"
     tails = f"; files {', '.join(settings.tail)}" if settings.tail else ""
+    kafka = f"; Kafka {settings.kafka.names}, {settings.kafka_topic}" if settings.kafka else ""
     place = "a ClickHouse server" if settings.store else settings.data_dir
     disk = f", at most {settings.max_disk:,} bytes" if settings.max_disk else ""
     return [
         f"clew {metadata.version('clew')} collects traces; Ctrl-C ends it and loses nothing.",
         f"  HTTP  http://{http} (spans, logs, API{otlp_text})",
-        f"  UDP   {udp_text}{tails}",
+        f"  UDP   {udp_text}{tails}{kafka}",
         f"  Data  {place}, kept for {_days(settings.retain)}{disk}",
         f"  Page  http://{http}/",
         *(

@@ -21,8 +21,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from clew.brokers import check_topic, parse_brokers
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from clew.brokers import Brokers
 
 
 class SettingsError(Exception):
@@ -58,6 +62,7 @@ class Token(NamedTuple):
         return "Token(***)"
 
 
+KAFKA_OPTIONS: Final = ("session_timeout",)  # beside those of the connection
 SMALLEST_MEMORY: Final = 500_000_000  # bytes
 SMALLEST_DISK: Final = 20_000_000  # bytes; below, little is left beside the engine's own files and a part of each table
 _HTTP: Final = Address("127.0.0.1", 9411)
@@ -75,6 +80,10 @@ class Settings:
     data_dir: Path = Path()
     store: str = field(default="", repr=False)  # may hold a password
     tail: tuple[str, ...] = ()
+    kafka: Brokers | None = field(default=None, repr=False)  # may hold a password
+    kafka_topic: str = "zipkin"
+    kafka_logs_topic: str = ""
+    kafka_group: str = "clew"
     retain: int = 7 * 86_400
     retain_rates: int = 90 * 86_400
     max_disk: int = 0
@@ -294,6 +303,28 @@ def _parse_hosts(text: str) -> tuple[str, ...]:
     return hosts
 
 
+def _parse_brokers(text: str) -> Brokers | None:
+    """``broker:9092,broker?tls=yes``, or nothing. The topic has an option of its own."""
+    if not text:
+        return None
+    brokers = parse_brokers(text, KAFKA_OPTIONS)
+    if brokers.topic:
+        raise ValueError("expected brokers only; the topic has an option of its own, --kafka-topic")
+    if not all(value.isdecimal() for value in brokers.options.values()):
+        raise ValueError("session_timeout is a whole number of milliseconds")
+    return brokers
+
+
+def _parse_logs_topic(text: str) -> str:
+    return check_topic(text) if text else ""
+
+
+def _parse_group(text: str) -> str:
+    if not text:
+        raise ValueError("expected the name of a consumer group")
+    return text
+
+
 def _parse_bool(text: str) -> bool:
     if text.lower() in ("1", "true", "yes", "on"):
         return True
@@ -338,6 +369,16 @@ OPTIONS: Final = {
         "Follow files of JSON lines, such as '/var/log/clew/*.jsonl'. Repeatable.",
         repeatable=True,
     ),
+    "kafka": Option(
+        _parse_brokers,
+        "",
+        "BROKERS",
+        "Read spans from Kafka: host:port,host:port. TLS and passwords as in docs/kafka.md, better in CLEW_KAFKA.",
+        secret=True,
+    ),
+    "kafka_topic": Option(check_topic, "zipkin", "TOPIC", "The topic of spans, as for Zipkin's own Kafka collector."),
+    "kafka_logs_topic": Option(_parse_logs_topic, "", "TOPIC", "That of log records. Default: the topic with '-logs'."),
+    "kafka_group": Option(_parse_group, "clew", "GROUP", "The consumer group; its collectors share the partitions."),
     "retain": Option(parse_duration, "7d", "TIME", "How long spans and logs are kept after they arrived."),
     "retain_rates": Option(
         parse_duration, "90d", "TIME", "How long rates, errors and percentiles by service and operation are kept."

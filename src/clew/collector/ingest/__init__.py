@@ -32,6 +32,7 @@ from clew.collector.ingest.feed import Feed, Subscription
 from clew.collector.ingest.inserter import Inserter
 from clew.collector.ingest.journal import Group, Journal
 from clew.collector.ingest.payload import BadPayload, Checked, Format, check
+from clew.collector.ingest.ranges import Ranges
 from clew.collector.ingest.record import DIGEST_BYTES, Record
 from clew.collector.store import StoreError
 
@@ -87,6 +88,7 @@ class Ingest:
         self._max_spool = max_spool
         self._journal = Journal(directory)
         self._inserter = Inserter(store, self._journal, metrics)
+        self._ranges = Ranges(store, metrics, self._range_stored)
         self._durable = Durable(self._disk_failed) if durable else None
         self._feed = Feed(metrics)
         self._changed = threading.Condition()
@@ -145,6 +147,17 @@ class Ingest:
             self._keep(payloads, source, offsets=offsets)
             return self._acknowledged(slow=True)
 
+    def insert_range(
+        self, payloads: Sequence[Checked], token: str, source: str, *, again: bool
+    ) -> list[tuple[int, str]]:
+        """Store payloads that lie in a log of their own, past the journal: see :meth:`Ranges.insert`. One thread."""
+        return self._ranges.insert(payloads, token, source, again=again)
+
+    def set_aside(self, name: str, data: bytes) -> str:
+        """Keep bytes that nobody can read for a person to look at; return where. ``OSError`` if the disk is full."""
+        with self._changed:
+            return self._journal.set_aside_foreign(name, data)
+
     def offset(self, key: str) -> Any:
         """Return what was last kept in ``offsets`` under this key; None if nothing was."""
         return self._journal.offset(key)
@@ -201,7 +214,10 @@ class Ingest:
         return not self._down
 
     def on_stored(self, hook: Callable[[Kind, int], None]) -> None:
-        """Have ``hook(kind, rows)`` called whenever rows are in a table; by ingest's thread, so it must be quick."""
+        """Have ``hook(kind, rows)`` called whenever rows are in a table; by the thread that inserts: it must be quick.
+
+        There may be two of them, ingest's own and that of :meth:`insert_range`.
+        """
         self._inserter.on_stored = hook
 
     def close(self) -> None:
@@ -291,6 +307,12 @@ class Ingest:
         self.metrics.count("payloads_stored_total", source=source)
         counter = "spans_stored_total" if checked.kind == "spans" else "log_records_stored_total"
         self.metrics.count(counter, checked.items, source=source)
+
+    def _range_stored(self, checked: Checked) -> None:
+        if self._inserter.on_stored:
+            self._inserter.on_stored(checked.kind, checked.items)
+        if checked.items:
+            self._feed.publish(checked.kind, checked.rows)
 
     # --- the side of the store: one thread ---
 

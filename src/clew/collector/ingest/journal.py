@@ -194,6 +194,10 @@ class Journal:
         self.done(group)
         return name
 
+    def set_aside_foreign(self, name: str, data: bytes) -> str:
+        """Keep bytes that came from elsewhere for a person to look at; return the name of the file. Any thread."""
+        return self._put_aside(name, data)
+
     # --- within ---
 
     def _create(self, group: Group, records: bytes) -> None:

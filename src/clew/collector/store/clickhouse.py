@@ -133,6 +133,7 @@ class ClickHouseStore:
         self._connect = functools.partial(_connect, path, url, max_memory)
         self._reading = _read_settings(max_question_memory)
         self._writer = self._connect(INSERT_SETTINGS)
+        self._write_lock = threading.Lock()  # one insert at a time: each takes its share of the memory
         self._readers: queue.LifoQueue[Client] = queue.LifoQueue()  # the same few again and again, caches warm
         for _ in range(READERS):
             self._readers.put(self._connect(self._reading))
@@ -152,7 +153,7 @@ class ClickHouseStore:
 
     def insert(self, kind: Kind, rows: bytes, token: str) -> None:
         """See :class:`~clew.collector.store.SpanStore`."""
-        with _translated(unreadable=True):
+        with self._write_lock, _translated(unreadable=True):
             self._writer.raw_insert(
                 f"{kind}_in", insert_block=rows, fmt="JSONEachRow", settings={"insert_deduplication_token": token}
             )
@@ -160,7 +161,7 @@ class ClickHouseStore:
     def works(self, room: int = 0) -> bool:
         """See :class:`~clew.collector.store.SpanStore`."""
         try:
-            with _translated():
+            with self._write_lock, _translated():
                 self._writer.command("INSERT INTO probe SELECT 1")
                 free = self._writer.command("SELECT min(unreserved_space) FROM system.disks")
         except StoreError:
@@ -169,7 +170,7 @@ class ClickHouseStore:
 
     def mend(self) -> None:
         """See :class:`~clew.collector.store.SpanStore`. What is there already is merged away."""
-        with _translated():
+        with self._write_lock, _translated():
             for statement in schema.mending():
                 self._writer.command(statement)
 
