@@ -8,7 +8,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
 READMES = ("README.md", "README.zh-CN.md")
-GUIDES = ("docs/client.md", "docs/collector.md", "docs/kafka.md", "docs/search.md", "docs/cli.md")
+GUIDES = ("docs/client.md", "docs/collector.md", "docs/kafka.md", "docs/search.md", "docs/api.md", "docs/cli.md")
 _BLOCK = re.compile(r"(?:^<!-- (?P<mark>[^\n]*) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 
 

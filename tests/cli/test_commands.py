@@ -155,6 +155,28 @@ def test_request_without_a_route_is_listed_with_path_and_status(collector: Runni
     assert "get /nowhere/\\x1b[31m 404" in collector.clew("trace", trace_id, COLUMNS="200").stdout
 
 
+def test_ls_lists_what_a_search_finds(collector: Running) -> None:
+    """In the language of the API; together with the options, in another order."""
+    found = collector.clew("ls", 'error = "card declined" and duration > 1us', "--json").stdout.splitlines()
+    assert [FAILED] == [json.loads(line)["traceId"] for line in found]
+    assert "" == collector.clew("ls", 'error = "card declined"', "--service", "nobody").stdout
+    slowest = collector.clew("ls", "--sort", "slowest", "--json").stdout.splitlines()
+    lengths = [json.loads(line)["durationUs"] for line in slowest]
+    assert sorted(lengths, reverse=True) == lengths
+
+
+def test_ls_points_at_what_is_wrong_in_a_search(collector: Running) -> None:
+    """With a caret, and what to write instead."""
+    done = collector.clew("ls", "äh = 1 and duration > 200 or x")
+    assert 1 == done.returncode
+    assert [
+        "clew: A duration has a number and a unit: us, ms, s, m or h:",
+        "  äh = 1 and duration > 200 or x",
+        "                        ^^^",
+        "Perhaps 200ms?",
+    ] == done.stderr.splitlines()
+
+
 def test_trace_draws_the_waterfall(collector: Running) -> None:
     """With the log lines beneath their spans."""
     done = collector.clew("trace", FAILED, "--logs", COLUMNS="80")

@@ -29,14 +29,20 @@ def test_view_holds_everything_in_reading_order() -> None:
         ("serve", 2, 1_025, 510, -515, False),
     ] == rows(view, "name", "depth", "timestamp", "rawTimestamp", "skewUs", "orphan")
     assert [{"timestamp": 1_027, "value": "x"}] == view["spans"][3]["annotations"]
-    del view["spans"]
+    assert [(75, 75), (5, 5), (10, 10), (10, 10)] == rows(view, "selfUs", "pathUs")
+    assert [(1, 1_010), (4, 1_015), (1, 1_020), (2, 1_025), (3, 1_035), (2, 1_040), (1, 1_100)] == [
+        (int(segment["spanId"], 16), segment["endUs"]) for segment in view["criticalPath"]
+    ]
+    assert ["error"] == [finding.kind for finding in view["findings"]]
+    for name in ("spans", "criticalPath", "findings"):
+        del view[name]
     assert {
         "traceId": "000000000000000a",
         "timestamp": 1_000,
         "durationUs": 100,
         "services": [{"name": "web", "spans": 3, "errors": 1}, {"name": "app", "spans": 1, "errors": 0}],
         "errors": 1,
-        "missing": {"root": False, "parents": []},
+        "missing": {"root": False, "parents": [], "atLeast": 0},
         "dropped": {},
         "traceDropped": 0,
         "truncated": False,
@@ -46,7 +52,7 @@ def test_view_holds_everything_in_reading_order() -> None:
 def test_missing_spans_are_named() -> None:
     """A headless trace says so, and which parents never came."""
     view = view_trace([make("b", "a", timestamp=1), make("c", "a", timestamp=2), make("d", "b", timestamp=3)])
-    assert {"root": True, "parents": ["000000000000000a"]} == view["missing"]
+    assert {"root": True, "parents": ["000000000000000a"], "atLeast": 1} == view["missing"]
     assert [("b", 0, True), ("d", 1, False), ("c", 0, True)] == [
         (id.lstrip("0"), depth, orphan) for id, depth, orphan in rows(view, "id", "depth", "orphan")
     ]

@@ -89,7 +89,7 @@ class Collector:
             return self._opener.open(Request(address, headers=self._headers), timeout=timeout_s)  # noqa: S310 # scheme checked
         except HTTPError as refused:
             with refused:
-                raise self._explain(refused) from None
+                raise self._explain(refused, str(given.get("q", ""))) from None
         except (URLError, OSError, http.client.HTTPException) as failure:
             cause = getattr(failure, "reason", failure)
             reason = getattr(cause, "strerror", None) or cause
@@ -98,18 +98,37 @@ class Collector:
                 "Start one with `clew up`, or name another with --collector."
             ) from None
 
-    def _explain(self, refused: HTTPError) -> CommandError:
+    def _explain(self, refused: HTTPError, search: str) -> CommandError:
         if refused.code in (401, 403):
             return CommandError(f"{self.url} wants the right token. Give it with --token or CLEW_TOKEN.")
-        reason = refused.read(4 * MAX_REASON_CHARS).decode("utf-8", "replace").strip()[:MAX_REASON_CHARS]
+        answer = refused.read(100 * MAX_REASON_CHARS).decode("utf-8", "replace").strip()
+        reason = answer[:MAX_REASON_CHARS]
         try:
-            reason = str(json.loads(reason)["error"])  # clew's own form; Zipkin's is plain text
+            told = json.loads(answer)
+            reason = str(told["error"])  # clew's own form; Zipkin's is plain text
+            if search and "begin" in told:
+                return CommandError(_pointed(search, told))
         except (ValueError, KeyError, TypeError):
             pass
         reason = visible(reason)  # on one line
         if refused.code == 404:
             return NotFoundError(f"{self.url} does not have that ({reason or 'not found'}).")
         return CommandError(f"{self.url} answered {refused.code}: {reason or refused.reason}.")
+
+
+def _pointed(search: str, told: dict[str, Any]) -> str:
+    """Show the search with a caret beneath what is wrong, and what to write instead."""
+    from rich.cells import cell_len
+
+    begin, end = int(told["begin"]), int(told["end"])
+    shown = [visible(part) for part in (search[:begin], search[begin:end], search[end:])]
+    lines = [
+        f"{visible(str(told['error']))}:",
+        f"  {''.join(shown)}",
+        f"  {' ' * cell_len(shown[0])}{'^' * max(1, cell_len(shown[1]))}",
+    ]
+    suggestion = visible(str(told.get("suggestion") or ""))
+    return "\n".join([*lines, *([f"Perhaps {suggestion}?"] if suggestion else [])])
 
 
 def _host_of(url: str) -> str:

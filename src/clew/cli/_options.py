@@ -137,18 +137,22 @@ def _recent_ids(collector: Collector, limit: int) -> list[str]:
 def traces(
     collector: Collector, limit: int, since: int | None = None, **filters: str | float | None
 ) -> list[dict[str, Any]]:
-    """Return the collector's trace summaries, newest first, of `since` (microseconds since the epoch) and later."""
+    """Return the collector's trace summaries, newest first, of `since` (microseconds since the epoch) and later.
+
+    `filters` are parameters of the API. Warns of what the collector could not search in time.
+    """
     found: list[dict[str, Any]] = []
-    before = None
+    cursor = None
     while len(found) < limit:
         page = min(limit - len(found), TRACES_A_PAGE)
-        answer = collector.get("/api/v1/traces", limit=page, before=before, **filters)
+        answer = collector.get("/api/v1/traces", limit=page, since=since, cursor=cursor, **filters)
         try:
-            fresh = [line for line in answer["traces"] if since is None or line["timestamp"] >= since]
-            before, complete = answer["before"], len(fresh) == len(answer["traces"])
+            found += answer["traces"]
+            cursor, incomplete = answer["cursor"], answer["incomplete"]
         except (KeyError, TypeError):
             raise CommandError(f"{collector.url} lists no traces as clew does. Is it a clew collector?") from None
-        found += fresh
-        if before is None or not complete:
+        if incomplete:
+            click.echo(f"Not everything was searched: {incomplete}", err=True)
+        if cursor is None or incomplete:
             break
     return found

@@ -1,4 +1,4 @@
-"""``clew ls``: recent traces as a table, the newest first."""
+"""``clew ls``: traces as a table, recent ones or what a search finds."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SHORT_ID_CHARS: Final = 12  # 48 bits: enough to tell recent traces apart, and `clew trace` takes it
 WIDTH_FOR_WHOLE_IDS: Final = 120
 WIDTH_FOR_SERVICES: Final = 90
+SORTS: Final = ("newest", "slowest", "spans", "errors")
 HEADS: Final = ("time", "trace", "request", "duration", "spans", "err", "services")
 REQUEST, SERVICES = 2, 6  # the columns that give way
 NUMBERS: Final = (3, 4, 5)
@@ -25,11 +26,14 @@ EXAMPLES = """\b
 Examples:
   clew ls
   clew ls --errors --since 15m
+  clew ls 'service = orders and duration > 200ms'
+  clew ls 'http.status_code >= 500 and not http.route ~ "/health"' --sort slowest
   clew ls --service orders --min-duration 500ms
   clew ls --name "POST /checkout" --limit 100 --json"""
 
 
 @click.command(epilog=EXAMPLES)
+@click.argument("search", metavar="[SEARCH]", required=False)
 @click.option("--service", metavar="NAME", help="Only traces that passed this service.")
 @click.option("--name", metavar="NAME", help="Only traces with a span of this name.")
 @click.option("--errors", is_flag=True, help="Only traces in which something failed (with --service: there).")
@@ -37,23 +41,32 @@ Examples:
     "--min-duration", callback=time_option, metavar="TIME", help="Only traces this long or longer: 250ms, 2s."
 )
 @click.option("--since", callback=since_option, metavar="WHEN", help="Only newer ones: 15m, 2h, 2026-11-22T14:00.")
+@click.option("--sort", type=click.Choice(SORTS), default="newest", show_default=True, help="What comes first.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines instead of a table.")
 @collector_options
 def ls(
+    search: str | None,
     *,
     service: str | None,
     name: str | None,
     errors: bool,
     min_duration: int | None,
     since: int | None,
+    sort: str,
     limit: int,
     as_json: bool,
     collector: str,
     token: str | None,
 ) -> None:
-    """List recent traces, the newest first."""
+    """List traces, the newest first: recent ones, or those that a search finds.
+
+    SEARCH says what a trace is like: fields and tags with = != > < ~ in exists, joined by and, or, not; a bare word is
+    looked for everywhere. It is one argument, so put it in quotes. The guide to searching (docs/search.md) has all.
+    """
     filters = {
+        "q": search or None,
+        "sort": sort if sort != SORTS[0] else None,
         "service": service,
         "name": name,
         "errors": "true" if errors else None,

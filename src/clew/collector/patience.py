@@ -40,6 +40,7 @@ class Patience:
     def __init__(self, limit_s: float = math.inf) -> None:
         self.name = secrets.token_hex(8)
         self.limit_s = limit_s
+        self.scanned_rows = 0  # what the store read for this question; statements of one question follow each other
         self._until = time.monotonic() + limit_s
         self._over = False
 

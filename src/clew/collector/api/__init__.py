@@ -37,6 +37,7 @@ def routes(store: SpanStore, ingest: Ingest, settings: Settings, desk: Desk) -> 
     return [
         TraceMethodRefused(),
         *vitals.routes(store, ingest, settings),
+        *v1.about(),
         *([] if settings.search else unsearchable.routes()),
         *settled([*zipkin.routes(desk, settings), *v1.routes(desk, settings)], ingest),
         *tail.routes(ingest),

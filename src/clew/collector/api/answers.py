@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Match
 
 from clew.collector.api.parameters import Parameters
 from clew.collector.patience import TooCostly
+from clew.collector.search import SearchError
 from clew.collector.store import StoreError
 from clew.collector.trace.span import encode_json
 
@@ -48,9 +49,11 @@ class Refused(Exception):  # noqa: N818 - it says what the answer is
 
 
 class Streamed(NamedTuple):
-    """An answer in JSON of any length, piece by piece."""
+    """An answer of any length, piece by piece; ``eager``: each piece is sent as soon as it is there."""
 
     pieces: Iterator[bytes]
+    media_type: str = "application/json"
+    eager: bool = False
 
 
 class Reply(NamedTuple):
@@ -70,6 +73,12 @@ def json_error(status: int, text: str) -> Response:
     return Response(encode_json({"error": text}), status, media_type="application/json")
 
 
+def search_error(wrong: SearchError) -> Response:
+    """Return what is wrong with a search, where (characters of its text), and what to write instead."""
+    text = {"error": wrong.message, "begin": wrong.begin, "end": wrong.end, "suggestion": wrong.suggestion}
+    return Response(encode_json(text), 400, media_type="application/json")
+
+
 def reply(answer: Answer, error: ErrorResponse, query: Query, request: Request) -> Reply:
     """Return the answer, at least its beginning. Blocks.
 
@@ -81,6 +90,8 @@ def reply(answer: Answer, error: ErrorResponse, query: Query, request: Request) 
         if "\0" in request.url.path:
             raise ValueError("Invalid request path")
         return _begun(answer(query, request, parameters), request.headers.get("accept-encoding", ""))
+    except SearchError as wrong:
+        return _whole(search_error(wrong))
     except Refused as refused:
         return _whole(error(refused.status, str(refused)))
     except ValueError as invalid:
@@ -122,19 +133,21 @@ def _begun(answer: Response | Streamed, accepted: str) -> Reply:
     packed = _accepts_gzip(accepted)
     if isinstance(answer, Response):
         return _whole(_compressed(answer) if packed else answer)
+    if answer.eager:
+        pieces = answer.pieces
+        return _streamed(next(pieces, b""), pieces, answer.media_type, packed=packed)
     chunks = _chunks(answer.pieces)
     first = next(chunks)
     second = next(chunks, None)
     if second is None:
-        response = json_bytes(first)
+        response = Response(first, media_type=answer.media_type)
         return _whole(_compressed(response) if packed else response)
-    return _streamed(first, second, chunks, packed=packed)
+    return _streamed(first, _chain(second, chunks), answer.media_type, packed=packed)
 
 
-def _streamed(first: bytes, second: bytes, chunks: Iterator[bytes], *, packed: bool) -> Reply:
-    response = Response(media_type="application/json")
+def _streamed(first: bytes, chunks: Iterator[bytes], media_type: str, *, packed: bool) -> Reply:
+    response = Response(media_type=media_type)
     del response.headers["Content-Length"]
-    chunks = _chain(second, chunks)
     if packed:
         chunks = _pack(_chain(first, chunks))
         first = next(chunks)

@@ -23,9 +23,11 @@ class Reader:
         self.strict = strict
         self._store = store
 
-    def select(self, statement: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the rows of a statement."""
-        return self._store.select(statement, {**parameters, **self.modes()}, self.patience)
+    def select(
+        self, statement: str, parameters: Mapping[str, Any], parts: Mapping[str, str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the rows of a statement; ``parts``: compiled conditions that stand in it."""
+        return self._store.select(statement, {**parameters, **self.modes()}, self.patience, parts)
 
     def modes(self) -> dict[str, bool]:
         """Return what chooses between the forms of a statement."""

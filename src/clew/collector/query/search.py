@@ -1,4 +1,4 @@
-"""Questions about traces -> the traces that answer them, newest first.
+"""Zipkin's questions about traces -> the traces that answer them, newest first.
 
 A trace is found by what its spans say, whenever they say it; only its begin must lie in the window. The window is
 searched in slices from its newest end, each six times as long as the one before, so that much is found soon and nothing
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from clew.collector.query.window import BUCKET_US, MAX_TIME_US, Slices, reach
-from clew.collector.rows import make_summary, short_id
+from clew.collector.rows import short_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,39 +39,12 @@ class Question(NamedTuple):
     max_duration: int = 0
 
 
-class RecentQuestion(NamedTuple):
-    """Which recent traces to list: those that began in [since, until] (microseconds), newest first."""
-
-    since: int
-    until: int
-    limit: int
-    service: str = ""
-    name: str = ""
-    errors_only: bool = False
-    min_duration: int = 0
-
-
 def find(reader: Reader, question: Question) -> Iterator[str]:
     """Yield the normalised ids of the newest traces that answer the question, newest first."""
-    rows = _search(reader, "find_traces", question, _conditions(question))
-    return (short_id(row["id"].zfill(32)) for row in rows)
+    return (short_id(row["id"].zfill(32)) for row in _search(reader, question, _conditions(question)))
 
 
-def recent(reader: Reader, question: RecentQuestion) -> Iterator[dict[str, Any]]:
-    """Yield a summary of each of the newest traces, newest first, as JSON-ready objects."""
-    conditions = {
-        "service": question.service,
-        "name": question.name,
-        "errors_only": question.errors_only,
-        "min_duration": question.min_duration,
-        "lead": bool(question.service or question.name or question.errors_only),
-    }
-    return map(make_summary, _search(reader, "recent_traces", question, conditions))
-
-
-def _search(
-    reader: Reader, statement: str, question: Question | RecentQuestion, conditions: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
+def _search(reader: Reader, question: Question, conditions: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Run the statement over slices, newest first, until ``limit`` rows are found."""
     left = question.limit
     slices = Slices(question.since, question.until)
@@ -79,7 +52,7 @@ def _search(
     while left > 0 and slices:
         since, until = slices.next()
         page = min(left, PAGE_TRACES) + len(seen)
-        rows = reader.select(statement, conditions | _slice(reader, since, until) | {"limit": page})
+        rows = reader.select("find_traces", conditions | _slice(reader, since, until) | {"limit": page})
         fresh = [row for row in rows if row["id"] not in seen]
         left -= len(fresh)
         yield from fresh

@@ -73,6 +73,13 @@ class Slices:
         """Return both ends of the next slice."""
         return max(self._since, self._until - self._width + 1), self._until
 
+    def narrow(self) -> bool:
+        """Make the next slice smaller, for it held too much; say whether that was possible."""
+        if self._width <= _FIRST_SLICE_US // _SLICE_GROWTH**2:
+            return False
+        self._width //= _SLICE_GROWTH
+        return True
+
     def done(self) -> None:
         """All of this slice was found: the next one lies before it."""
         self._until = self.next()[0] - 1

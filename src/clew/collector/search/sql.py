@@ -37,6 +37,8 @@ class Compiled:
 
     parameters: dict[str, object] = field(default_factory=dict)
     prefix: str = "q"
+    lines: str = "intDiv(timestamp, 600000000) BETWEEN {first_bucket:UInt64} AND {last_bucket:UInt64}"
+    """Which log lines free text looks at: a condition on rows of ``logs``."""
 
     def bind(self, value: object, kind: str = "String") -> str:
         """Return the placeholder of a value."""
@@ -161,8 +163,7 @@ def _text(text: str, into: Compiled) -> str:
     def says(what: str) -> str:
         return f"positionCaseInsensitiveUTF8({what}, {words}) > 0"
 
-    window = "intDiv(timestamp, 600000000) BETWEEN {first_bucket:UInt64} AND {last_bucket:UInt64}"
-    said = f"{window} AND ({says('message')} OR {says('exception')})"
+    said = f"{into.lines} AND ({says('message')} OR {says('exception')})"
     logged = f"SELECT trace_id, span_id FROM logs WHERE {said}"  # noqa: S608 - every value in it is bound
     tagged = f"arrayExists(value -> {says('value')}, mapValues(tags))"
     noted = f"arrayExists(value -> {says('value')}, annotation_values)"

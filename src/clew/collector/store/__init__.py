@@ -64,9 +64,16 @@ class SpanStore(Protocol):
         """Make again what follows from the rows of the last hour: a failed insert may have left some of it out."""
 
     def select(
-        self, statement: str, parameters: Mapping[str, Any] | None = None, patience: Patience | None = None
+        self,
+        statement: str,
+        parameters: Mapping[str, Any] | None = None,
+        patience: Patience | None = None,
+        parts: Mapping[str, str] | None = None,
     ) -> list[dict[str, Any]]:
         """Return the rows of ``sql/<statement>.sql`` as dicts, its ``{name:Type}`` bound to ``parameters``.
+
+        ``parts`` are conditions that :mod:`clew.collector.search` has compiled: ``{"LEAD": ...}`` stands in the
+        statement as ``$LEAD``. Never text from outside. What was read is added to ``patience.scanned_rows``.
 
         Raises :class:`StoreError`, :class:`TooManyRows`, and what ``patience`` raises when it is over; an unknown
         statement is a ``FileNotFoundError``.

@@ -30,13 +30,23 @@ _PLACEHOLDERS: Final = {
          AND $KEY IN {far_keys:Array(UInt32)}]])""",
     "$KEY": KEY,
     "$TRACE": "[[strict: trace_id]][[loose: substring(trace_id, 9)]]",
+    "$IN_TIME": """(intDiv(timestamp, 600000000) BETWEEN intDiv({since:UInt64}, 600000000) AND
+         intDiv({until:UInt64}, 600000000) AND timestamp BETWEEN {since:UInt64} AND {until:UInt64})""",
+    "$NUMBERS": """count() AS count, countIf(mapContains(tags, 'error')) AS errors,
+       quantilesDDIf(0.01, 0.5, 0.95, 0.99)(duration, duration > 0) AS percentiles""",
 }
 
 
 @functools.lru_cache(maxsize=1_024)
-def read_statement(name: str, given: frozenset[str] = frozenset()) -> str:
-    """Return the statement ``sql/<name>.sql`` with its placeholders filled in, for these parameters given."""
+def read_statement(name: str, given: frozenset[str] = frozenset(), parts: tuple[tuple[str, str], ...] = ()) -> str:
+    """Return the statement ``sql/<name>.sql`` with its placeholders filled in, for these parameters given.
+
+    ``parts`` are compiled conditions by name; a part that is there counts as given, and may hold placeholders.
+    """
     sql = read_file(name)
+    given |= {part for part, _ in parts}
+    for part, text in parts:
+        sql = sql.replace(f"${part}", text)
     for placeholder, text in _PLACEHOLDERS.items():
         sql = sql.replace(placeholder, text)
     while (chosen := _OPTIONAL.sub(lambda part: part[2] if part[1] in given else "", sql)) != sql:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from clew import wire
+from clew.collector.trace.findings import find
 from clew.collector.trace.skew import correct_skew
+from clew.collector.trace.timeline import critical_path, lay_out, own_time_us, time_on_path
 from clew.collector.trace.tree import build_tree
 
 if TYPE_CHECKING:
@@ -27,17 +29,26 @@ def view_trace(spans: Sequence[Span], *, truncated: bool = False) -> dict[str, A
     """Return the trace as a JSON-ready object. ``spans`` are all of one trace, at least one.
 
     Members: ``traceId``; ``timestamp`` and ``durationUs`` (from the first begin to the last end, corrected clocks);
-    ``spans``, depth first, each with its Zipkin members plus ``depth``, ``skewUs`` (0: not moved), ``rawTimestamp``
-    and ``orphan``; ``services`` (name, spans, errors); ``errors``; ``missing`` (``root``: no span without parent came;
-    ``parents``: ids that spans name but that never came); ``dropped`` (by reason, as the processes of this trace
-    reported since their last batch) and ``traceDropped`` (spans of this very trace); ``truncated`` (there are more
-    spans than were read).
+    ``spans``, depth first, each with its Zipkin members plus ``depth``, ``skewUs`` (0: not moved), ``rawTimestamp``,
+    ``selfUs`` (while no child ran), ``pathUs`` (on the critical path) and ``orphan``; ``services`` (name, spans,
+    errors); ``errors``; ``criticalPath`` (``spanId``, ``beginUs``, ``endUs``); ``findings``; ``missing`` (``root``: no
+    span without parent came; ``parents``: ids that spans name but that never came; ``atLeast``: so many spans, those
+    parents or what processes dropped of this trace, whichever is more, for they may be the same); ``dropped`` (by
+    reason, as the processes of this trace reported since their last batch) and ``traceDropped`` (spans of this very
+    trace); ``truncated`` (there are more spans than were read).
     """
     tree = build_tree(spans)
     tree.adopt_lost()
     skew = correct_skew(tree)
     known = {span.id for _, span in tree.root.spans()}
     rows = [_row(node, span, depth, skew.get(id(node), 0), known) for node, span, depth in _depth_first(tree.root)]
+    timeline = lay_out(spans)
+    path = critical_path(timeline)
+    on_path = time_on_path(path)
+    for row, timed in zip(rows, timeline, strict=True):  # both depth first
+        row["selfUs"], row["pathUs"] = own_time_us(timed), on_path.get(id(timed), 0)
+    lost = sum(_count(span.tags.get(wire.TRACE_DROPPED_TAG, "")) for span in spans)
+    parents = sorted({row["parentId"] for row in rows if row["orphan"]})
     begin, end = _extent(rows)
     return {
         "traceId": max((span.trace_id for span in spans), key=len),
@@ -46,12 +57,11 @@ def view_trace(spans: Sequence[Span], *, truncated: bool = False) -> dict[str, A
         "spans": rows,
         "services": _services(span for _, span in tree.root.spans()),
         "errors": sum("error" in row["tags"] for row in rows),
-        "missing": {
-            "root": tree.root.span is None,
-            "parents": sorted({row["parentId"] for row in rows if row["orphan"]}),
-        },
+        "criticalPath": [{"spanId": timed.span.id, "beginUs": begin, "endUs": end} for timed, begin, end in path],
+        "findings": find(spans),
+        "missing": {"root": tree.root.span is None, "parents": parents, "atLeast": max(len(parents), lost)},
         "dropped": _dropped(spans),
-        "traceDropped": sum(_count(span.tags.get(wire.TRACE_DROPPED_TAG, "")) for span in spans),
+        "traceDropped": lost,
         "truncated": truncated,
     }
 

@@ -1,4 +1,6 @@
--- One line for each trace that began in [since, until] (microseconds), newest first; see find_traces.sql for its shape.
+-- One line for each trace that began in [since, until] (microseconds) and is as the search asks, in the order asked for;
+-- see find_traces.sql for its shape. LEAD is a condition that some span of every trace found meets, WHOLE what is asked
+-- of a trace beyond that: both compiled by clew.collector.search. ORDER is one of the columns below.
 -- A span that was reported in parts counts once. Without a root the earliest span stands for it. What begins before the
 -- root has a clock that is behind, and does not make the trace longer.
 WITH parent_id IN (toFixedString('', 8), span_id) AS is_root
@@ -15,19 +17,17 @@ WHERE $REACH
   [[within: AND trace_id IN (
     SELECT trace_id
     FROM spans
-    WHERE intDiv(timestamp, 600000000) BETWEEN intDiv({since:UInt64}, 600000000) AND intDiv({until:UInt64}, 600000000)
-      AND timestamp BETWEEN {since:UInt64} AND {until:UInt64}
+    WHERE $IN_TIME
   )]]
-  [[lead: AND trace_id IN (
+  [[LEAD: AND trace_id IN (
     SELECT trace_id
     FROM spans
-    WHERE $REACH
-      [[service: AND local_service = {service:String}]]
-      [[name: AND name = {name:String}]]
-      [[errors_only: AND mapContains(tags, 'error')]]
+    WHERE $REACH AND $LEAD
   )]]
 GROUP BY trace_id
 HAVING started > 0 AND started BETWEEN {since:UInt64} AND {until:UInt64}
+   [[WHOLE: AND $WHOLE]]
    [[min_duration: AND duration_us >= {min_duration:UInt64}]]
-ORDER BY started DESC, id DESC
+   [[after: AND ($ORDER, id) < ({after_key:UInt64}, {after_id:String})]]
+ORDER BY $ORDER DESC, id DESC
 LIMIT {limit:UInt64}
