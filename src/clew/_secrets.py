@@ -7,7 +7,9 @@ exceptions carry each other's text. What is taken out:
 * credentials in front of a host (``http://ada:pass@h`` -> ``http://h``, ``ada:pass@h`` -> ``h``);
 * what follows the name of a header that authorizes (``Authorization: ...``, ``'Cookie': '...'``), ``Bearer`` and
   ``Basic``, and a header's value that a library found to be invalid;
-* values that a database quotes: ``Key (mail)=(...)``, ``Duplicate entry '...'``, an unfit input, an unclosed literal.
+* values that a database quotes: ``Key (mail)=(...)``, ``Failing row contains (...)``, ``Duplicate entry '...'``, an
+  unfit input, an unclosed literal, the line of a statement (``LINE 1: ...``, ``near '...' at line 1``); and what
+  SQLAlchemy adds: the statement and its parameters. The span of the statement shows it without its values.
 
 Not touched is what the program says itself: span names, its own tags and annotations, messages of log records. A
 mistake shows less, never more.
@@ -38,7 +40,14 @@ _MARKS: Final = (
     "entry",
     "input",
     'token: "',
+    "LINE ",
+    "row contains",
+    "near ",
+    "value: '",
+    "SQL statement",
 )
+_STATEMENT: Final = "[SQL: "  # SQLAlchemy's, of as many lines as the statement has; then its parameters, then:
+_AFTER_STATEMENT: Final = "\n(Background on this error"
 _HEADERS: Final = r"(?:proxy-)?authorization|(?:set-)?cookie|x-api-key|api-key|x-auth-token"
 
 _QUOTED: Final = r"b?\\?(['\"])(?:(?!\3)[^\n]){0,4096}\3?"
@@ -56,6 +65,12 @@ _PATTERNS: Final = (
     (r"(Key \([^)\n]{0,256}\)=\()[^\n]{0,4096}?(\)(?= )|\)?$)", rf"\1{_HIDDEN})"),
     (r"(Duplicate entry )'[^\n]{0,4096}?'( for key|$)", rf"\1{_HIDDEN}\2"),
     (r"(invalid input (?:syntax|value) for [^:\n]{1,100}: |unrecognized token: )\"[^\n]{0,4096}\"?", rf"\1{_HIDDEN}"),
+    (r"^(LINE \d{1,6}: )[^\n]{0,4096}", rf"\1{_HIDDEN}"),
+    (r"(Failing row contains \()[^\n]{0,4096}", rf"\1{_HIDDEN})"),
+    (r"(at or near )\"'[^\n]{0,4096}", rf"\1{_HIDDEN}"),
+    (r"(near )'[^\n]{0,4096}'( at line \d)", rf"\1{_HIDDEN}\2"),
+    (r"(?i)(\b(?:incorrect|invalid)[^'\n]{0,100} value: )'[^\n]{0,4096}?'( for |$)", rf"\1{_HIDDEN}\2"),
+    (r"(SQL statement )\"[^\n]{0,4096}", rf"\1{_HIDDEN}"),
 )  # fmt: skip
 _compiled: list[tuple[re.Pattern[str], str]] = []
 
@@ -67,6 +82,8 @@ def clean(text: str, limit: int) -> str:
     """
     if len(text) > limit:
         text = text[:limit].rpartition(" ")[0] or text[: limit // 2]
+    if _STATEMENT in text:
+        text = _without_statements(text)
     if not any(mark in text for mark in _MARKS):
         return text
     return "\n".join(_clean_line(line) for line in text.split("\n"))
@@ -77,7 +94,23 @@ def clean_end(text: str, limit: int) -> str:
     if len(text) > limit:
         text = text[-limit:]
         text = text.partition("\n")[2] or text.partition(" ")[2]
+        head, mark, rest = text.partition(_AFTER_STATEMENT)
+        if mark and _STATEMENT not in head:  # the statement's beginning has been cut off
+            text = mark.lstrip() + rest
     return clean(text, limit)
+
+
+def _without_statements(text: str) -> str:
+    """Take out what SQLAlchemy adds to the driver's message, up to its last line, or to the end without that."""
+    kept = []
+    while text:
+        head, mark, rest = text.partition(_STATEMENT)
+        kept.append(head)
+        text = ""
+        if mark:
+            _, background, text = rest.partition(_AFTER_STATEMENT)
+            kept.append(f"{mark}{_HIDDEN}]{background}")
+    return "".join(kept)
 
 
 def clean_url(url: str) -> str:

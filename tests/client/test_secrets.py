@@ -51,6 +51,16 @@ URLLIB3 = "HTTPConnectionPool(host='h', port=80): Max retries exceeded with url:
         ("(1062, \"Duplicate entry 's3c's3cret' for key 'mail'\")", "(1062, \"Duplicate entry ? for key 'mail'\")"),
         ('invalid input syntax for type integer: "s3cret"', "invalid input syntax for type integer: ?"),
         ('unrecognized token: "\'s3cret"', "unrecognized token: ?"),
+        ("bad\nLINE 12: select 's3cret'\n  ^", "bad\nLINE 12: ?\n  ^"),
+        ("DETAIL:  Failing row contains (1, s3cret).", "DETAIL:  Failing row contains (?)"),
+        ("syntax error at or near \"'s3cret'\"", "syntax error at or near ?"),
+        ("in your SQL syntax near ''s3cret' x' at line 1", "in your SQL syntax near ? at line 1"),
+        ("Incorrect integer value: 's3cret' for column 'a'", "Incorrect integer value: ? for column 'a'"),
+        (
+            "(x.Error) no\n[SQL: select 1,\n\n's3cret']\n[parameters: ('s3cret]',)]\n(Background on this error at: h)",
+            "(x.Error) no\n[SQL: ?]\n(Background on this error at: h)",
+        ),
+        ("(x.Error) no\n[SQL: select 's3cret'\n\nand", "(x.Error) no\n[SQL: ?]"),
     ],
 )  # fmt: skip
 def test_secrets_are_taken_out(text: str, expected: str) -> None:
