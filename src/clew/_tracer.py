@@ -57,6 +57,7 @@ class Tracer:
         enabled: bool = True,
         exit_timeout_s: float = _DEFAULT_EXIT_TIMEOUT_S,
         orphan_sql: bool = False,
+        sqlcommenter: bool = False,
     ) -> None:
         self.service = service
         self.reporter = reporter
@@ -69,6 +70,7 @@ class Tracer:
         self.exit_timeout_s = exit_timeout_s
         self.orphans = 0  # statements outside any trace that made no span
         self.orphan_sql = orphan_sql
+        self.sqlcommenter = sqlcommenter
         self._sampler_option = sampler_option
         self._sampler = parse_sampler(sampler_option)
 
@@ -123,6 +125,7 @@ def configure(
     flush_interval: float | None = None,
     exit_timeout: float | None = None,
     orphan_sql: bool | None = None,
+    sqlcommenter: bool | None = None,
     enabled: bool | None = None,
 ) -> None:
     """Set up tracing for this process. Every option left out is read from ``CLEW_<OPTION>``, else has its default.
@@ -145,6 +148,7 @@ def configure(
     - ``flush_interval``: seconds that a span waits for company. Default 0.5.
     - ``exit_timeout``: seconds that the end of the process may be delayed to deliver what is queued. Default 2.
     - ``orphan_sql``: SQL statements outside any trace begin one each. Default no; then they are only counted.
+    - ``sqlcommenter``: SQL statements get a comment with their ``traceparent``, for the database's logs. Default no.
     - ``enabled``: no: nothing is patched, sampled or reported; headers and log lines still carry ids. Default yes.
     """
     global _tracer
@@ -164,6 +168,7 @@ def configure(
         on,
         _options.read_number("exit_timeout", exit_timeout, _DEFAULT_EXIT_TIMEOUT_S, least=0.0),
         _options.read_boolean("orphan_sql", orphan_sql, False),
+        _options.read_boolean("sqlcommenter", sqlcommenter, False),
     )
     shutdown()
     replaced, _tracer = _tracer, configured

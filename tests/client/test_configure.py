@@ -37,6 +37,7 @@ def in_force() -> dict[str, Any]:
         "flush_interval": reporter._flush_interval_s,
         "exit_timeout": found.exit_timeout_s,
         "orphan_sql": found.orphan_sql,
+        "sqlcommenter": found.sqlcommenter,
         "enabled": found.enabled,
     }
 
@@ -53,6 +54,7 @@ DEFAULTS = {
     "flush_interval": 0.5,
     "exit_timeout": 2.0,
     "orphan_sql": False,
+    "sqlcommenter": False,
     "enabled": True,
 }
 
@@ -79,6 +81,7 @@ VARIABLES = [
     ("flush_interval", "0.25", 0.25),
     ("exit_timeout", "0", 0.0),
     ("orphan_sql", "yes", True),
+    ("sqlcommenter", "yes", True),
     ("enabled", "off", False),
 ]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from clew.testing import recorded
+from integrations.database_servers import postgres_server as postgres_server
 
 pytest.register_assert_rewrite("integrations.kit_server", "integrations.kit_client", "integrations.kit_common")
 

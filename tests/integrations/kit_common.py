@@ -122,12 +122,14 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def without_times(span: dict) -> dict:  # type: ignore[type-arg]
-    """A span without what differs from run to run: its own id, its times, the caller's port, the stack."""
+    """A span without what differs from run to run: its own id and times, the caller's port, places in code."""
     kept = {key: value for key, value in span.items() if key not in ("id", "timestamp", "duration")}
     if "remoteEndpoint" in kept:
         kept["remoteEndpoint"] = {key: value for key, value in kept["remoteEndpoint"].items() if key != "port"}
     if "tags" in kept:
-        kept["tags"] = {key: value for key, value in kept["tags"].items() if key != "error.stack"}
+        kept["tags"] = {
+            key: value for key, value in kept["tags"].items() if key not in ("error.stack", "code.location")
+        }
     return kept
 
 

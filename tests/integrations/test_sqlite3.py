@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 import clew
-from clew._span import Endpoint
 from clew.integrations import _sql
 from clew.testing import recorded
 from integrations.kit_common import without_times
@@ -56,6 +55,22 @@ def test_statement_becomes_one_span(db: sqlite3.Connection, clew_spans: MemorySe
     } == without_times(clew_spans.spans()[0])
 
 
+def test_end_of_a_transaction_is_a_span(db: sqlite3.Connection, clew_spans: MemorySender) -> None:
+    """By commit, by rollback, by `with`; not where there is no transaction to end."""
+    db.commit()
+    db.rollback()
+    for end in (db.commit, db.rollback):
+        db.execute("INSERT INTO items VALUES (NULL, 'x')")
+        end()
+    with db:
+        db.execute("INSERT INTO items VALUES (NULL, 'x')")
+    with pytest.raises(sqlite3.OperationalError), db:
+        db.executescript("BEGIN; absent")
+    ends = [span["name"] for span in clew_spans.spans() if span["name"] in ("COMMIT", "ROLLBACK")]
+    assert ["COMMIT", "ROLLBACK", "COMMIT", "ROLLBACK"] == ends
+    assert [(2,)] == db.execute("SELECT count(*) FROM items").fetchall()
+
+
 def test_every_way_to_run_a_statement_is_seen(db: sqlite3.Connection, clew_spans: MemorySender) -> None:
     """On the connection and on a cursor: execute, executemany, executescript; each once."""
     for runs in (db, db.cursor()):
@@ -84,7 +99,7 @@ def test_statement_outside_any_trace_is_counted(tmp_path: Path) -> None:
 
 def test_statement_that_passes_several_layers_is_one_span(db: sqlite3.Connection, clew_spans: MemorySender) -> None:
     """The outermost layer makes it, an ORM say; the driver beneath it adds nothing."""
-    with _sql.start("SELECT name FROM items", "sqlite", Endpoint("orm")):
+    with _sql.start("SELECT name FROM items", _sql.database("orm", None, None, None)):
         db.execute("SELECT name FROM items")
     db.execute("SELECT id FROM items")
     assert ["orm", "sqlite"] == [span["remoteEndpoint"]["serviceName"] for span in clew_spans.spans()]

@@ -5,16 +5,15 @@ after Django's ``execute_wrappers``, on the class: connections that are open are
 stays the application's.
 
 Span: ``CLIENT``, the verb and the table (``SELECT shop_order``), remote service the database (``postgresql``). Tags:
-``db.system``, ``db.statement`` (values replaced by ``?``), ``db.rows``. ``COMMIT``, ``ROLLBACK`` and ``CONNECT`` (with
+``db.system``, ``db.name``, ``server.address``, ``db.statement`` (values replaced by ``?``), ``db.rows``,
+``code.location``. ``COMMIT``, ``ROLLBACK`` and ``CONNECT`` (with
 what Django asks a new connection) are spans, too.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
-from clew._span import Endpoint
 from clew.integrations import _sql
 from clew.integrations._hooks import Hooks
 
@@ -32,15 +31,10 @@ def uninstall() -> None:
 
 
 def _start(connection: Any, sql: Any) -> Any:
-    settings = connection.settings_dict
-    remote = _endpoint(connection.vendor, str(settings.get("HOST", "")), str(settings.get("PORT", "")))
-    return _sql.start(sql, connection.vendor, remote, escapes=connection.vendor == "mysql")
-
-
-@lru_cache(64)  # one Endpoint for all statements to a database
-def _endpoint(vendor: str, host: str, port: str) -> Endpoint:
-    is_address = ":" in host or (host != "" and host.replace(".", "").isdecimal())
-    return Endpoint(vendor, host if is_address else None, int(port) if port.isdecimal() else None)
+    settings, vendor = connection.settings_dict, connection.vendor
+    name = "" if vendor == "sqlite" else str(settings.get("NAME", ""))  # there it is a path
+    host, port = str(settings.get("HOST", "")), str(settings.get("PORT", ""))
+    return _sql.start(sql, _sql.database(vendor, name, host, port, vendor == "mysql"))
 
 
 def _around_execute(original: Any) -> Any:

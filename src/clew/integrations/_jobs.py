@@ -59,4 +59,14 @@ def _steps(iterable: Iterable[Any], node: Node | None) -> Iterator[Any]:
 
 def detached(node: Node | None) -> Node | None:
     """Return the position of a span without the span: work elsewhere goes on under it, and must not end it."""
-    return RemoteSpan(node.trace, node.span_id, node.parent_id) if isinstance(node, Span) else node
+    return Detached(node) if isinstance(node, Span) else node
+
+
+class Detached(RemoteSpan):
+    """The position of a span of this process, in another thread. ``tags`` are the span's own, to be looked at only."""
+
+    __slots__ = ("tags",)
+
+    def __init__(self, span: Span) -> None:
+        super().__init__(span.trace, span.span_id, span.parent_id)
+        self.tags = span.tags

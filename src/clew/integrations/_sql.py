@@ -17,15 +17,18 @@ from __future__ import annotations
 import re
 from contextlib import nullcontext
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from clew._context import active
-from clew._span import Span
+from clew._context import active, current
+from clew._span import Endpoint, Span, to_text
 from clew._tracer import start_span, tracer
+from clew.integrations._caller import LOCATION, location
 from clew.wire import MAX_TAG_VALUE_CHARS, cut
 
 if TYPE_CHECKING:
-    from clew._span import Endpoint
+    from collections.abc import Mapping
+
+    from clew._context import Node
 
 _MAX_SCANNED_CHARS: Final = 16_384  # a dump of a table need not be read to its end for 1,024 characters of a tag
 _MAX_KEPT_CHARS: Final = 4_096  # of a statement whose description is remembered
@@ -65,37 +68,114 @@ _BEFORE_TABLE: Final = {
     "TRUNCATE": frozenset({"TRUNCATE", "TABLE"}),
     "PRAGMA": frozenset({"PRAGMA"}),
     "CALL": frozenset({"CALL"}),
+    "COPY": frozenset({"COPY"}),
+    "FETCH": frozenset({"FROM"}),
+    "PREPARE": frozenset({"FROM", "INTO", "UPDATE"}),
 }
 # What stands in double quotes is a name to the standard and a value to MySQL and, at times, SQLite. It is shown where
 # only a name can be: after one of these, or before a dot.
 _BEFORE_NAME: Final = frozenset(
-    {"FROM", "JOIN", "INTO", "UPDATE", "TABLE", "INDEX", "VIEW", "TRIGGER", "EXISTS", "ONLY", "ON", "AS", "BY", "."}
+    {
+        "FROM",
+        "JOIN",
+        "INTO",
+        "UPDATE",
+        "COPY",
+        "TABLE",
+        "INDEX",
+        "VIEW",
+        "TRIGGER",
+        "EXISTS",
+        "ONLY",
+        "ON",
+        "AS",
+        "BY",
+        ".",
+    }
 )
 _SKIPPED: Final = frozenset(
     {"IF", "NOT", "EXISTS", "ONLY", "OR", "ROLLBACK", "ABORT", "REPLACE", "FAIL", "IGNORE", "LOW_PRIORITY", "TABLE"}
 )
 
 
-_STATEMENT: Final = "db.statement"  # the tag by which a statement's span is known
+STATEMENT: Final = "db.statement"  # the tag by which a statement's span is known
+CONNECT: Final = "CONNECT"  # stands for a statement where a connection is being made
+WAIT: Final = "wait for connection"  # the collector's findings know a pool's wait by this name
 _no_span: Final = nullcontext()
+_NO_TAGS: Final[Mapping[str, str]] = {}
+_ROW_COMMANDS: Final = ("SELECT ", "INSERT ", "UPDATE ", "DELETE ", "MERGE ", "COPY ", "MOVE ", "FETCH ")
 
 
-def start(sql: object, system: str, remote: Endpoint, escapes: bool = False) -> Span | nullcontext[None]:
-    """Start the span of a statement: ``with start(...) as span``, where None stands for no span.
+class Database(NamedTuple):
+    """What a span says of the database itself: remote endpoint, tags, and whether a backslash escapes in strings."""
 
-    ``system``: the tag ``db.system``; ``escapes``: as in ``describe``. Never raises.
-    """
+    remote: Endpoint
+    tags: Mapping[str, str]
+    escapes: bool = False
+
+
+@lru_cache(256)
+def database(system: str, name: object, host: object, port: object, escapes: bool = False) -> Database:
+    """Describe a database by what its driver tells: any of them text, bytes or None; a socket's path is no host."""
+    tags = {"db.system": system}
+    if name:
+        tags["db.name"] = _text(name)
+    address = _text(host)
+    is_address = address.replace(".", "").isdigit() or ":" in address
+    if address and not is_address and not address.startswith(("/", "@")):
+        tags["server.address"] = address
+    return Database(Endpoint(system, address if is_address else None, _port(_text(port))), tags, escapes)
+
+
+def start(sql: object, of: Database) -> Span | nullcontext[None]:
+    """Start the span of a statement: ``with start(...) as span``, where None stands for no span. Never raises."""
+    if not is_wanted():
+        return _no_span
+    text = sql if type(sql) is str else _text(sql)
+    statement = describe(text, of.escapes)
+    span = start_span(statement.name, "CLIENT")
+    span.tags.update(of.tags)
+    span.tags[STATEMENT] = statement.text
+    place = location(text) if span.trace.sampled else ""
+    if place:
+        span.tags[LOCATION] = place
+    span.remote = of.remote
+    return span
+
+
+def is_wanted() -> bool:
+    """Tell whether a statement that begins now is a span: it is in a trace, and no other layer has made it one."""
     above = active()
     if above is None:
-        if not tracer().allows_orphan_sql():
-            return _no_span
-    elif type(above) is Span and _STATEMENT in above.tags:
+        return tracer().allows_orphan_sql()
+    return STATEMENT not in _tags_of(above)
+
+
+def _tags_of(node: Node) -> Mapping[str, str]:
+    """Return a span's tags, also where a job runs under it in another thread, as aiosqlite's do."""
+    return getattr(node, "tags", _NO_TAGS)
+
+
+def start_aside(sql: object, of: Database) -> Span | nullcontext[None]:
+    """Start the span of a statement that the program's own code runs inside of (COPY, a stream of rows).
+
+    It is not the active one: what that code does meanwhile is its own business, other statements among it.
+    """
+    span = start(sql, of)
+    if type(span) is Span:
+        current.set(span.previous)
+        span.previous = span.token = None
+    return span
+
+
+def start_wait(of: Database) -> Span | nullcontext[None]:
+    """Start the span of waiting for a connection of a pool; none outside any trace."""
+    above = active()
+    if above is None or STATEMENT in _tags_of(above):
         return _no_span
-    statement = describe(sql, escapes)
-    span = start_span(statement.name, "CLIENT")
-    span.tags["db.system"] = system
-    span.tags[_STATEMENT] = statement.text
-    span.remote = remote
+    span = start_span(WAIT, "CLIENT")
+    span.tags.update(of.tags)
+    span.remote = of.remote
     return span
 
 
@@ -103,6 +183,40 @@ def note_rows(span: Span | None, rows: object) -> None:
     """Note how many rows a statement changed or found, where the driver counts them: -1 says that it does not."""
     if span is not None and isinstance(rows, int) and rows >= 0:
         span.tags["db.rows"] = str(rows)
+
+
+def note_status(span: Span | None, status: object) -> None:
+    """Note the rows that PostgreSQL tells when it has finished: ``UPDATE 3``, ``INSERT 0 3``."""
+    if span is not None and isinstance(status, str) and status.startswith(_ROW_COMMANDS):
+        count = status.rpartition(" ")[2]
+        if count.isdecimal():
+            span.tags["db.rows"] = count
+
+
+def commented(sql: Any) -> Any:
+    """Return a statement with the trace's position behind it, with the option ``sqlcommenter``; else as it is.
+
+    The form is that of sqlcommenter: ``/*traceparent='00-...'*/``. What is no text, or has a comment, stays as it is.
+    """
+    if not tracer().sqlcommenter or not isinstance(sql, str) or "/*" in sql or "--" in sql:
+        return sql
+    node = active()
+    if node is None:
+        return sql
+    body = sql.rstrip()
+    end = ";" if body.endswith(";") else ""
+    trace_id, flags = node.trace.trace_id.rjust(32, "0"), "01" if node.trace.sampled else "00"
+    return f"{body.removesuffix(';')} /*traceparent='00-{trace_id}-{node.span_id}-{flags}'*/{end}"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value).decode("utf-8", "replace")
+    return "" if value is None else to_text(value)
+
+
+def _port(port: str) -> int | None:
+    return int(port) if port.isdecimal() else None
 
 
 class Statement(NamedTuple):

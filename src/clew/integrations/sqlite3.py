@@ -5,8 +5,9 @@ Hooked: ``sqlite3.connect``, which then makes connections of a subclass (of the 
 itself, is of a type of C that nothing can be put into: it works as ever and is not traced.
 
 Span: ``CLIENT``, the verb and the table (``SELECT items``), remote service ``sqlite``. Tags: ``db.system``,
-``db.statement`` (values replaced by ``?``), ``db.rows`` (changed ones, where SQLite counts them). It covers
-``execute``, in which SQLite runs up to the first row; fetching further ones is not in it.
+``db.statement`` (values replaced by ``?``), ``db.rows`` (changed ones, where SQLite counts them), ``code.location``. It
+covers ``execute``, in which SQLite runs up to the first row; fetching further ones is not in it. The end of a
+transaction is a span as well (``COMMIT``, ``ROLLBACK``), be it by ``with connection``.
 
 Tested with CPython 3.10 to 3.13.
 """
@@ -15,15 +16,13 @@ from __future__ import annotations
 
 import sqlite3
 import sqlite3.dbapi2
-import types
-from functools import lru_cache
 from typing import Any, Final
 
 from clew._patch import patch, unpatch
-from clew._span import Endpoint
 from clew.integrations import _sql
+from clew.integrations._subclass import look_like, subclass
 
-_REMOTE: Final = Endpoint("sqlite")
+_DATABASE: Final = _sql.database("sqlite", None, None, None)
 _FACTORY_POSITION: Final = 5  # connect(database, timeout, detect_types, isolation_level, check_same_thread, factory)
 
 
@@ -68,58 +67,54 @@ class _TracedConnection(sqlite3.Connection):
     def executescript(self, sql_script: str) -> Any:
         return self.cursor().executescript(sql_script)
 
+    def commit(self) -> None:
+        if not self.in_transaction:
+            return super().commit()
+        with _sql.start("COMMIT", _DATABASE):
+            return super().commit()
+
+    def rollback(self) -> None:
+        if not self.in_transaction:
+            return super().rollback()
+        with _sql.start("ROLLBACK", _DATABASE):
+            return super().rollback()
+
+    def __exit__(self, kind: Any, error: Any, tb: Any) -> Any:
+        if not self.in_transaction:
+            return super().__exit__(kind, error, tb)
+        with _sql.start("COMMIT" if kind is None else "ROLLBACK", _DATABASE):
+            return super().__exit__(kind, error, tb)
+
 
 class _TracedCursor(sqlite3.Cursor):
     __slots__ = ()
 
     def execute(self, sql: str, *args: Any) -> Any:
-        with _sql.start(sql, "sqlite", _REMOTE) as span:
-            super().execute(sql, *args)
+        with _sql.start(sql, _DATABASE) as span:
+            super().execute(_sql.commented(sql), *args)
             _sql.note_rows(span, self.rowcount)
         return self
 
     def executemany(self, sql: str, *args: Any) -> Any:
-        with _sql.start(sql, "sqlite", _REMOTE) as span:
-            super().executemany(sql, *args)
+        with _sql.start(sql, _DATABASE) as span:
+            super().executemany(_sql.commented(sql), *args)
             _sql.note_rows(span, self.rowcount)
         return self
 
     def executescript(self, sql_script: str) -> Any:
-        with _sql.start(sql_script, "sqlite", _REMOTE):
+        with _sql.start(sql_script, _DATABASE):
             super().executescript(sql_script)
         return self
 
 
 def _traced_connection(factory: Any) -> Any:
     """Return a traced subclass. What is no class makes what it likes."""
-    return _subclass(factory, sqlite3.Connection, _TracedConnection) if isinstance(factory, type) else factory
+    return subclass(factory, sqlite3.Connection, _TracedConnection) if isinstance(factory, type) else factory
 
 
 def _traced_cursor(factory: Any) -> Any:
-    return _subclass(factory, sqlite3.Cursor, _TracedCursor) if isinstance(factory, type) else factory
+    return subclass(factory, sqlite3.Cursor, _TracedCursor) if isinstance(factory, type) else factory
 
 
-@lru_cache(64)
-def _subclass(factory: type, plain: type, traced: type) -> type:
-    """Put our methods between the application's class and sqlite3's: its ``super()`` then calls ours.
-
-    A class that does not let itself be subclassed (``__init_subclass__``, a metaclass) is used as it is, untraced.
-    """
-    if factory is plain:
-        return traced
-    if not issubclass(factory, plain) or issubclass(factory, traced):
-        return factory
-    names = {"__module__": factory.__module__, "__qualname__": factory.__qualname__, "__doc__": factory.__doc__}
-    try:
-        return types.new_class(factory.__name__, (factory, traced), exec_body=lambda own: own.update(names))
-    except Exception:  # noqa: BLE001 - the boundary to the application's own class
-        return factory
-
-
-def _look_like(traced: type, plain: type) -> None:
-    """Name a class as sqlite3 does, for ``repr`` and log lines."""
-    traced.__name__, traced.__qualname__, traced.__module__ = plain.__name__, plain.__qualname__, plain.__module__
-
-
-_look_like(_TracedConnection, sqlite3.Connection)
-_look_like(_TracedCursor, sqlite3.Cursor)
+look_like(_TracedConnection, sqlite3.Connection)
+look_like(_TracedCursor, sqlite3.Cursor)

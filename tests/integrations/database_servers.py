@@ -1,0 +1,135 @@
+"""Real database servers for the tests: one of each a run, on a free port in a folder of its own, ended with the run.
+
+They come from Debian's packages (``.ci/run`` installs them). PostgreSQL refuses to run as root, so it, as the others,
+runs as ``nobody`` where the tests are root's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+START_S = 90.0  # on a machine that does much else
+_NOBODY = 65534
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a server listens: always on loopback."""
+
+    port: int
+    user: str = "clew"
+    database: str = "shop"
+    host: str = "127.0.0.1"
+
+    def url(self, scheme: str) -> str:
+        return f"{scheme}://{self.user}@{self.host}:{self.port}/{self.database}"
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    """Poll until it holds; fail after START_S."""
+    deadline = time.monotonic() + START_S
+    while not holds():
+        assert time.monotonic() < deadline, f"waited {START_S:g} s for {what}"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def program(name: str, *folders: str) -> str:
+    """Find a server's program; without it the test says which package is missing."""
+    places = [shutil.which(name), *(str(Path(place) / name) for place in folders)]
+    found = next((place for place in places if place and Path(place).exists()), "")
+    if not found:
+        pytest.skip(f"{name} is not installed (.ci/run installs it)")
+    return found
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """Make a folder that the servers' user may write to: pytest's own are readable for the tests' user only."""
+    path = Path(tempfile.mkdtemp(prefix="clew-db-"))
+    if os.geteuid() == 0:
+        os.chown(path, _NOBODY, _NOBODY)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _identity() -> dict[str, int]:
+    return {"user": _NOBODY, "group": _NOBODY} if os.geteuid() == 0 else {}
+
+
+def run_once(*command: str) -> bool:
+    """Run a program to its end; tell whether it succeeded."""
+    done = subprocess.run(command, check=False, capture_output=True, timeout=START_S, **_identity(), cwd="/")
+    return done.returncode == 0
+
+
+@contextlib.contextmanager
+def running(command: list[str], path: Path, is_ready: Callable[[], bool]) -> Iterator[None]:
+    """Run a server until the end of the block, which begins when it answers."""
+    with (path / "server.log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **_identity())
+        try:
+            wait_until(lambda: server.poll() is not None or is_ready(), command[0])
+            assert server.poll() is None, (path / "server.log").read_text(errors="replace")[-2000:]
+            yield
+        finally:
+            server.terminate()
+            try:
+                server.wait(START_S)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def accepts(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1.0):
+            return True
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[Server]:
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda found: found.parent.name.zfill(4))
+    folders = [str(found) for found in reversed(versions)]
+    initdb, server, createdb = (program(name, *folders) for name in ("initdb", "postgres", "createdb"))
+    with folder() as path:
+        assert run_once(
+            initdb, "-D", f"{path}/data", "-U", "clew", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"
+        )
+        port = free_port()
+        options = {"listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": str(path)}
+        options |= {"fsync": "off", "shared_buffers": "16MB", "max_connections": "40"}
+        command = [server, "-D", f"{path}/data", *(part for key in options for part in ("-c", f"{key}={options[key]}"))]
+        with running(command, path, lambda: accepts(port)):
+            make = (createdb, "-h", "127.0.0.1", "-p", str(port), "-U", "clew", "shop")
+            wait_until(lambda: run_once(*make), "a database")  # it listens before it takes questions
+            yield Server(port)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    with postgres() as server:
+        yield server
