@@ -408,7 +408,7 @@ def test_a_terminal_without_unicode_shows_stand_ins(collector: Running) -> None:
     assert "+0 us  gateway" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["up", "run", "demo", "ls", "trace", "diff", "logs", "tail"])
+@pytest.mark.parametrize("command", ["up", "store", "run", "demo", "ls", "trace", "diff", "logs", "tail"])
 def test_every_command_has_help_with_examples(command: str) -> None:
     """And without needing a collector."""
     done = run_clew(command, "--help")

@@ -31,6 +31,7 @@ class FaultyStore:
         self.refused = 0
         self.select = store.select
         self.holds = store.holds
+        self.damaged = store.damaged
         self.mend = store.mend
         self.disk_bytes = store.disk_bytes
         self.drop_oldest = store.drop_oldest

@@ -11,7 +11,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from clew.collector.ingest import Ingest, inserter
 from clew.collector.ingest.payload import check
 from clew.collector.metrics import Metrics
-from clew.collector.store.clickhouse import _translated
+from clew.collector.store.clickhouse import translated
 from collector.collector_process import wait_until
 from collector.faulty_store import FaultyStore
 
@@ -43,7 +43,7 @@ def _counts(store: ClickHouseStore) -> dict[int, int]:
 def _fault_of(code: int) -> Exception:
     """Return what the store makes of an error of the engine."""
     try:
-        with _translated(unreadable=True):
+        with translated(unreadable=True):
             raise DatabaseError(f"Code: {code}. DB::Exception: something", code=code)
     except Exception as error:
         return error

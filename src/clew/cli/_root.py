@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # Command -> (section of the help page, what it does). The module `clew.cli.<command>` has a command of that name.
 COMMANDS: Final = {
     "up": ("Collect", "Start the collector and its web page."),
+    "store": ("Collect", "Look after stored data: info, migrate, check, backup."),
     "run": ("Collect", "Run a program with tracing turned on, its code unchanged."),
     "demo": ("Collect", "See it work: a shop of five services, traced."),
     "ls": ("Look", "List recent traces."),

@@ -67,7 +67,7 @@ def serve(settings: Settings, announce: Callable[[list[str]], None]) -> None:
     ``announce`` gets the start-up lines once everything listens. Raises :class:`StartError`.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_locked(settings.data_dir))
+        stack.enter_context(locked(settings.data_dir))
         listening = stack.enter_context(_listening(settings.http, "--http"))
         for_otlp = _listening_for_otlp(settings)
         if for_otlp:
@@ -144,7 +144,7 @@ def _calm_gc() -> None:
 
 
 @contextlib.contextmanager
-def _locked(data_dir: Path) -> Iterator[IO[str]]:
+def locked(data_dir: Path) -> Iterator[IO[str]]:
     """Hold the data directory for this process alone; the kernel lets go of it however the process ends."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import metadata
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -58,7 +58,10 @@ class Vitals:
         """Answer in the shape of Zipkin's health check; 503 while the store takes nothing."""
         works = self._ingest.store_works
         status = "UP" if works else "DOWN"
-        body = {"status": status, "zipkin": {"status": status, "details": {"store": {"status": status}}}}
+        store: dict[str, Any] = {"status": status}
+        if self._store.damaged:
+            store["damaged"] = list(self._store.damaged)
+        body = {"status": status, "zipkin": {"status": status, "details": {"store": store}}}
         return JSONResponse(body, 200 if works else 503)
 
     async def info(self, _: Request) -> Response:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from clew.collector.store import SpanStore
 
 COARSE_S: Final = (600, 3_600)
-LOOK_BACK_S: Final = 40 * 3_600  # minutes older than that may be gone; what comes so late stays out of coarser steps
+LOOK_BACK_S: Final = 40 * 3_600  # minutes that were derived before may be gone already
 _OVER_S: Final = 30
 _AT_ONCE: Final = 24
 
@@ -20,9 +20,15 @@ def derive_coarse(store: SpanStore, reader: Reader, table: Table) -> None:
     """Add up what is over and has changed."""
     now = int(time.time())
     for step in COARSE_S:
-        first = (now - LOOK_BACK_S) // 3_600 * 3_600
-        last = (now - _OVER_S) // step * step - 1
-        given = {table: True, "steps": [60, step], "first": first, "last": last, "recent": first}
+        given = {
+            table: True,
+            "steps": [60, step],
+            "first": 0,
+            "last": (now - _OVER_S) // step * step - 1,
+            "recent": 0,
+            "coarse": step,
+            "lately": (now - LOOK_BACK_S) * 1_000_000_000,
+        }
         rows = reader.select("derived_units", given)
         made = {row["begin"]: row for row in rows if row["step"] == step}
         minutes: dict[int, list[dict[str, Any]]] = {}

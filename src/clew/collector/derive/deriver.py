@@ -107,10 +107,9 @@ class Deriver:
             rest_s = max(EVERY_S if done else 0.0, REST * (time.monotonic() - begun))
 
     def run_pass(self, reader: Reader) -> bool:
-        """Take a step; when nothing is left, add up. One at a time: a sum is newer than all its parts."""
+        """Take a step, and add up what is over. One at a time: a sum is newer than all its parts."""
         with self._turn:
             done = self.step(reader, SPANS_A_PASS)
-            if done:
-                derive_coarse(self._store, reader, "rates")
-                derive_coarse(self._store, reader, "links")
+            derive_coarse(self._store, reader, "rates")
+            derive_coarse(self._store, reader, "links")
         return done

@@ -89,7 +89,7 @@ def _select(
     reader: Reader, table: Table, since: int, until: int, every: int, conditions: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     now = int(time.time())
-    first, last = _whole(since, now), min(until // 60_000_000 * 60, LAST_S)
+    first, last = _whole(since, now)[0], _whole(until, now)[1] - 60
     units = _units(reader, table, first, last, now)
     steps = [step for step in STEPS_S if not every or every % step == 0]
     chosen = _cover(units, first, last, steps) + [key for key in units if key[1] < first]
@@ -107,11 +107,11 @@ def _select(
     return reader.select(f"read_{table}", {**conditions, **given})
 
 
-def _whole(since: int, now: int) -> int:
-    """Return in which minute, ten minutes or hour the window begins, by what there is of that age; in seconds."""
-    second = min(since // 1_000_000, LAST_S)
+def _whole(moment: int, now: int) -> tuple[int, int]:
+    """Return both ends of the minute, ten minutes or hour in which a moment lies, by what there is of that age."""
+    second = min(moment // 1_000_000, LAST_S)
     step = 60 if second > now - MINUTES_S else 600 if second > now - TEN_MINUTES_S else 3_600
-    return second // step * step
+    return second // step * step, second // step * step + step
 
 
 def _units(reader: Reader, table: Table, first: int, last: int, now: int) -> dict[tuple[int, int], int]:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from clew.collector.patience import TooCostly
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from clew.collector.patience import Patience
 
@@ -47,6 +47,8 @@ class TooManyRows(TooCostly):
 
 class SpanStore(Protocol):
     """See the module's docstring. Thread-safe; not fork-safe."""
+
+    damaged: Sequence[str]  # parts that cannot be read and were set aside: name, table, what they held
 
     def insert(self, kind: Kind, rows: bytes, token: str) -> None:
         """Store spans or log records, JSON objects joined by commas (or in an array), once per ``token``.

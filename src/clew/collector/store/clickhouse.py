@@ -21,6 +21,7 @@ import math
 import queue
 import re
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +30,7 @@ import msgspec
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from clew.collector.patience import OVERDUE, Patience, TooCostly
-from clew.collector.store import Kind, StoreError, TooManyRows, UnreadableRows, schema
+from clew.collector.store import Kind, StoreError, TooManyRows, UnreadableRows, damage, schema
 from clew.collector.store.migrations import NewerSchema
 from clew.collector.store.statements import read_statement
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from clickhouse_connect.driver.client import Client
 
+SEARCH_EVERY_S: Final = 600.0  # at most so often are all parts read in search of one that is broken
 READERS: Final = 4  # queries at a time; each is a handle of its own, for a handle serves one caller at a time
 
 # The engine inside our process: few threads, idle CPU near zero. How much memory it may take is the caller's to say.
@@ -130,7 +132,7 @@ class ClickHouseStore:
         max_memory: int = 1_200_000_000,
         max_question_memory: int = 220_000_000,
     ) -> None:
-        self._connect = functools.partial(_connect, path, url, max_memory)
+        self._connect = functools.partial(connect, path, url, max_memory)
         self._reading = _read_settings(max_question_memory)
         self._writer = self._connect(INSERT_SETTINGS)
         self._write_lock = threading.Lock()  # one insert at a time: each takes its share of the memory
@@ -141,19 +143,22 @@ class ClickHouseStore:
         self._deriver_lock = threading.Lock()
         self._control = self._connect(self._reading)  # for the collector itself, so that it waits for no question
         self._control_lock = threading.Lock()
+        self.damaged: Sequence[str] = ()
+        self._searched = -math.inf  # when all parts were read in search of a broken one
         self.prepare(schema.Keeping(int(retain_s), int(retain_rates_s), max_disk), autocomplete_keys)
 
     def prepare(self, keeping: schema.Keeping, autocomplete_keys: Sequence[str]) -> None:
         """Make the tables ready; done by opening, and may be done again with other settings."""
-        with _translated():
+        with translated():
             try:
                 schema.prepare(self._writer, keeping, autocomplete_keys)
             except NewerSchema as error:
                 raise StoreError(str(error)) from error
+            self._tell_damage()
 
     def insert(self, kind: Kind, rows: bytes, token: str) -> None:
         """See :class:`~clew.collector.store.SpanStore`."""
-        with self._write_lock, _translated(unreadable=True):
+        with self._write_lock, translated(unreadable=True):
             self._writer.raw_insert(
                 f"{kind}_in", insert_block=rows, fmt="JSONEachRow", settings={"insert_deduplication_token": token}
             )
@@ -161,7 +166,7 @@ class ClickHouseStore:
     def works(self, room: int = 0) -> bool:
         """See :class:`~clew.collector.store.SpanStore`."""
         try:
-            with self._write_lock, _translated():
+            with self._write_lock, translated():
                 self._writer.command("INSERT INTO probe SELECT 1")
                 free = self._writer.command("SELECT min(unreserved_space) FROM system.disks")
         except StoreError:
@@ -170,7 +175,7 @@ class ClickHouseStore:
 
     def mend(self) -> None:
         """See :class:`~clew.collector.store.SpanStore`. What is there already is merged away."""
-        with self._write_lock, _translated():
+        with self._write_lock, translated():
             for statement in schema.mending():
                 self._writer.command(statement)
 
@@ -200,7 +205,7 @@ class ClickHouseStore:
         while True:
             patience.check()
             try:
-                with self._reader() as client, _translated(), _bounded(patience):
+                with self._reader() as client, translated(), _bounded(patience):
                     answer = client.query(f"{sql}{_limits(sql, patience)}", parameters=given)
                     patience.scanned_rows += int(answer.summary.get("read_rows") or 0)
                     return list(answer.named_results())
@@ -211,17 +216,17 @@ class ClickHouseStore:
     def derive(self, statement: str, parameters: Mapping[str, Any]) -> None:
         """See :class:`~clew.collector.store.SpanStore`."""
         sql = read_statement(statement, frozenset(name for name, value in parameters.items() if value))
-        with self._deriver_lock, _translated():
+        with self._deriver_lock, translated():
             self._deriver.command(sql, parameters=dict(parameters))
 
     def put(self, table: str, rows: bytes) -> None:
         """See :class:`~clew.collector.store.SpanStore`."""
-        with self._deriver_lock, _translated():
+        with self._deriver_lock, translated():
             self._deriver.raw_insert(table, insert_block=rows, fmt="JSONEachRow")
 
     def stop(self, patience: Patience) -> None:
         """See :class:`~clew.collector.store.SpanStore`."""
-        with self._controls() as client, _translated():
+        with self._controls() as client, translated():
             client.command(f"KILL QUERY WHERE Settings['log_comment'] = '{patience.name}' ASYNC")
 
     def disk_bytes(self) -> int:
@@ -237,7 +242,7 @@ class ClickHouseStore:
         if not oldest:
             return 0
         part = oldest[0]
-        with self._controls() as client, _translated():
+        with self._controls() as client, translated():
             # Neither name comes from outside: both are the engine's own, and DDL takes no bound parameters.
             client.command(f"ALTER TABLE {part['table']} DROP PART '{part['name']}'")
         return int(part["bytes"])
@@ -259,7 +264,7 @@ class ClickHouseStore:
 
     def _ask(self, statement: str) -> list[dict[str, Any]]:
         """Ask for the collector itself."""
-        with self._controls() as client, _translated():
+        with self._controls() as client, translated():
             return list(client.query(read_statement(statement)).named_results())
 
     @contextmanager
@@ -267,27 +272,44 @@ class ClickHouseStore:
         with self._control_lock:
             yield self._control
 
-    def _set_aside(self, error: StoreError) -> bool:
-        """Take the part that cannot be read out of its table, so that everything else can; whether there was one.
+    def _tell_damage(self) -> None:
+        """Say which parts were set aside, now or earlier, and make again what can be made from the rest."""
+        damaged = damage.found(self._writer)
+        damage.make_good(self._writer, {part.table for part in damaged if damage.can_be_made(part.table)})
+        for part in damaged:
+            if damage.can_be_made(part.table):
+                damage.forget(self._writer, part)
+                _log.warning("store: a damaged part was made again from spans and log lines: %s", part)
+            else:
+                _log.error("store: a part is damaged and set aside, the rest goes on: %s (%s)", part, part.path)
+        self.damaged = [str(part) for part in damaged if not damage.can_be_made(part.table)]
 
-        Looking for the flipped bit in a broken block takes the engine seconds: that is paid once, not by each question.
-        The part stays in the directory ``detached`` of its table.
+    def _set_aside(self, error: StoreError) -> bool:
+        """Take the parts that cannot be read out of their tables, so that everything else can; whether there were any.
+
+        Looking for them reads the part that the engine names, or all where it names none: that is paid once, not by
+        each question. They stay in the directory ``detached`` of their table.
         """
-        if not (named := _BROKEN_PART.search(str(error))) or getattr(error.__cause__, "code", None) not in _BROKEN:
+        if getattr(error.__cause__, "code", None) not in _BROKEN:
             return False
-        with self._controls() as client, _translated():
-            found = client.query(read_statement("find_part"), parameters={"name": named[1]}).result_rows
-            for table, rows in found:
-                client.command(f"ALTER TABLE {table} DETACH PART '{named[1]}'")
+        named = _BROKEN_PART.search(str(error))
+        with self._controls() as client, translated():
+            if not named and time.monotonic() - self._searched < SEARCH_EVERY_S:
+                return False
+            self._searched = self._searched if named else time.monotonic()
+            parts = damage.broken(client, named[1] if named else "")
+            damage.set_aside(client, parts)
+            for table, part, rows in parts:
                 _log.error(
                     "store: part %s of %s is damaged and was set aside with its %d rows (directory 'detached'); "
                     "the rest goes on: %s",
-                    named[1],
+                    part,
                     table,
                     rows,
                     error,
                 )
-        return True
+            self.damaged = [str(part) for part in damage.found(client)]
+        return bool(parts)
 
     @contextmanager
     def _reader(self) -> Iterator[Client]:
@@ -311,8 +333,9 @@ def _read_settings(max_memory: int) -> dict[str, Any]:
     return {**READ_SETTINGS, "max_memory_usage": max_memory, **spill}
 
 
-def _connect(path: Path | None, url: str, max_memory: int, settings: dict[str, Any]) -> Client:
-    with _translated():
+def connect(path: Path | None, url: str, max_memory: int, settings: dict[str, Any]) -> Client:
+    """Open a handle of the embedded engine or a server. Raises :class:`StoreError`."""
+    with translated():
         if url:
             return clickhouse_connect.get_client(dsn=url, settings=settings)
         options = ENGINE_OPTIONS | {
@@ -377,7 +400,7 @@ def _bounded(patience: Patience) -> Iterator[None]:
 
 
 @contextmanager
-def _translated(unreadable: bool = False) -> Iterator[None]:
+def translated(unreadable: bool = False) -> Iterator[None]:
     """Tell their fault from ours; ``OSError`` is the connection to a server or a full disk."""
     try:
         yield

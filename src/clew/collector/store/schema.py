@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from clew.collector.store import columns, migrations
-from clew.collector.store.statements import KEY, literal, read_file
+from clew.collector.store.statements import KEY, literal, read_file, read_statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,6 +53,8 @@ _VIEWS: Final = {
 }
 
 
+# From when on the age of a derived row counts: minutes of long ago are there long enough to be added up.
+_SINCE: Final = "greatest(start, toDateTime(intDiv(attempt, 1000000000), 'UTC'))"
 _OF_LAST_HOUR: Final = r"FROM (SELECT * FROM \1 WHERE received >= now('UTC') - INTERVAL 1 HOUR) AS \1"
 _MENDED: Final = (  # table, and the statement that fills it
     ("trace_index", "schema_trace_index_spans_view"),
@@ -93,7 +95,7 @@ def mending() -> Iterator[str]:
         rows = read_file(view).partition(" AS\n")[2].replace("$KEY", KEY)
         rows = re.sub(r"FROM (spans|logs)\b", _OF_LAST_HOUR, rows)
         yield f"INSERT INTO {table} {rows}"
-    yield read_file("mend_arrivals")
+    yield read_statement("mend_arrivals", frozenset({"recent"}))
 
 
 def _filled(statement: str, layout: str, keeping: Keeping) -> str:
@@ -113,7 +115,7 @@ def _age(table: str, keeping: Keeping) -> str:
 def _keep(client: Client, table: str, keeping: Keeping) -> None:
     """Bring an existing table to today's retention; rows there already are judged by it at their next merge."""
     age = _age(table, keeping) if table in DERIVED else str(keeping.retain_s)
-    since = "start" if table in DERIVED else "received"
+    since = _SINCE if table in DERIVED else "received"
     ttl = f"{since} + toIntervalSecond({age})"
     if ttl in str(client.command(f"SHOW CREATE TABLE {table}")).replace("\\'", "'"):
         return

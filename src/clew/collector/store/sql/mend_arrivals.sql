@@ -1,4 +1,4 @@
--- Arrivals of the last hour that were not counted: the difference, for what is there already would add up.
+-- Arrivals of the last hour, or "all", that were not counted: the difference, for what is there already would add up.
 INSERT INTO arrivals
 SELECT minute, spans - arrived AS rows, received
 FROM (
@@ -6,7 +6,7 @@ FROM (
   FROM spans
   WHERE timestamp > 0
   GROUP BY minute
-  HAVING received >= now('UTC') - INTERVAL 1 HOUR
+  [[recent: HAVING received >= now('UTC') - INTERVAL 1 HOUR]]
 ) AS stored
 LEFT JOIN (SELECT minute, sum(rows) AS arrived FROM arrivals GROUP BY minute) AS counted USING minute
 WHERE spans > arrived

@@ -22,5 +22,5 @@ CREATE TABLE IF NOT EXISTS links
 )
 ENGINE = ReplacingMergeTree(attempt)
 ORDER BY (step, caller, start, callee, last)
-TTL start + toIntervalSecond($AGE)
+TTL greatest(start, toDateTime(intDiv(attempt, 1000000000), 'UTC')) + toIntervalSecond($AGE)
 SETTINGS old_parts_lifetime = 10

@@ -24,5 +24,5 @@ CREATE TABLE IF NOT EXISTS rates
 )
 ENGINE = ReplacingMergeTree(attempt)
 ORDER BY (step, service, start, name, kind)
-TTL start + toIntervalSecond($AGE)
+TTL greatest(start, toDateTime(intDiv(attempt, 1000000000), 'UTC')) + toIntervalSecond($AGE)
 SETTINGS old_parts_lifetime = 10

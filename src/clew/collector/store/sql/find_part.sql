@@ -1,1 +1,0 @@
-SELECT table, rows FROM system.parts WHERE database = currentDatabase() AND active AND name = {name:String}

@@ -1,0 +1,1 @@
+SELECT minIf(timestamp, timestamp > 0) AS oldest, max(timestamp) AS newest FROM spans
