@@ -87,6 +87,14 @@ class Metrics:
         with self._lock:
             return sum(n for (found, has), n in self._counts.items() if found == name and wanted <= set(has))
 
+    def by_labels(self, name: str) -> list[tuple[dict[str, str], int]]:
+        """Return a counter for each set of labels that it was counted with."""
+        with self._lock:
+            return sorted(
+                ((dict(labels), n) for (found, labels), n in self._counts.items() if found == name),
+                key=lambda entry: sorted(entry[0].items()),
+            )
+
     def gauge(self, name: str, read: Callable[[], int]) -> None:
         """Let ``read`` give the value of a gauge of :data:`GAUGES` whenever it is asked for."""
         if name not in GAUGES:

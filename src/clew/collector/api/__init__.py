@@ -39,7 +39,7 @@ def routes(store: SpanStore, ingest: Ingest, settings: Settings, desk: Desk) -> 
         *vitals.routes(store, ingest, settings),
         *v1.about(),
         *([] if settings.search else unsearchable.routes()),
-        *settled([*zipkin.routes(desk, settings), *v1.routes(desk, settings)], ingest),
+        *settled([*zipkin.routes(desk, settings), *v1.routes(desk, settings, ingest.metrics)], ingest),
         *tail.routes(ingest),
         *page.routes(),
     ]

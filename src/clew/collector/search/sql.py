@@ -67,6 +67,17 @@ def compile_condition(condition: Condition, into: Compiled) -> str:
     raise TypeError(f"{condition!r} is a question about a trace, not about a span")
 
 
+def compile_value(asked: Field, into: Compiled) -> tuple[str, str]:
+    """Return an expression for the text of a field of a row of ``spans``, and one for whether the row has it."""
+    if asked.builtin:
+        value = {"trace": "lower(hex(trace_id))", "span": "lower(hex(span_id))"}.get(asked.name)
+        return value or f"toString({_COLUMNS.get(asked.name, asked.name)})", _exists(asked, into)
+    keys = [into.bind(field.name) for field in asked.spellings]
+    has = " OR ".join(f"mapContains(tags, {key})" for key in keys)
+    chosen = ", ".join(f"mapContains(tags, {key}), tags[{key}]" for key in keys)
+    return f"multiIf({chosen}, '')", f"({has})"
+
+
 def compile_query(query: Query, into: Compiled) -> str:
     """Return an aggregate expression over all spans of a trace (``GROUP BY trace_id``): 1 where the query holds.
 

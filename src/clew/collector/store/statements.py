@@ -19,6 +19,10 @@ from clew.collector.store import columns
 KEY: Final = "toUInt32(cityHash64(substring(trace_id, 9)))"
 _OPTIONAL: Final = re.compile(r"\[\[(\w+): ((?:(?!\[\[|\]\]).)*)\]\]", re.DOTALL)  # the innermost
 
+# Spans that something is counted over; "exact": what was reported twice comes once, as long as that fits into memory.
+_COUNTED: Final = """(SELECT * FROM spans WHERE $IN_TIME AND $CHOSEN
+      [[exact: LIMIT 1 BY trace_id, timestamp, span_id, shared]])"""
+
 # What stands for what in the statements; in this order, for one may hold the next.
 _PLACEHOLDERS: Final = {
     "$SPAN": columns.selected(columns.SPANS),
@@ -43,7 +47,7 @@ def read_statement(name: str, given: frozenset[str] = frozenset(), parts: tuple[
 
     ``parts`` are compiled conditions by name; a part that is there counts as given, and may hold placeholders.
     """
-    sql = read_file(name)
+    sql = read_file(name).replace("$COUNTED", _COUNTED)
     given |= {part for part, _ in parts}
     for part, text in parts:
         sql = sql.replace(f"${part}", text)

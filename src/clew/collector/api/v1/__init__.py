@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import Response
 from starlette.routing import Route
 
-from clew.collector.api.v1 import logs, trace, traces
+from clew.collector.api.v1 import fleet, logs, numbers, operation_anatomy, trace, traces, troubles
 from clew.collector.api.v1.openapi import document
 from clew.collector.trace.span import encode_json
 
@@ -21,14 +21,23 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from clew.collector.api.desk import Desk
+    from clew.collector.metrics import Metrics
     from clew.collector.settings import Settings
 
-OPERATIONS: Final = (*traces.OPERATIONS, *trace.OPERATIONS, *logs.OPERATIONS)
+OPERATIONS: Final = (
+    *traces.OPERATIONS,
+    *trace.OPERATIONS,
+    *logs.OPERATIONS,
+    *numbers.OPERATIONS,
+    *fleet.OPERATIONS,
+    *operation_anatomy.OPERATIONS,
+    *troubles.OPERATIONS,
+)
 
 
-def routes(desk: Desk, settings: Settings) -> list[BaseRoute]:
+def routes(desk: Desk, settings: Settings, metrics: Metrics) -> list[BaseRoute]:
     """Return the routes of this API but for the live tail."""
-    return [operation.route(desk, settings.retain * 1_000_000) for operation in OPERATIONS]
+    return [operation.route(desk, settings.retain * 1_000_000, metrics) for operation in OPERATIONS]
 
 
 def about() -> list[BaseRoute]:

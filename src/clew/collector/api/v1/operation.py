@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from clew.collector.api.desk import Desk
     from clew.collector.api.parameters import Parameters
+    from clew.collector.metrics import Metrics
     from clew.collector.query import Query
     from clew.collector.query.reader import Reader
 
@@ -27,12 +28,13 @@ NDJSON: Final = "application/x-ndjson"
 
 
 class Call(NamedTuple):
-    """One request: the store as it sees it, what was asked, and how far back (microseconds) there is anything."""
+    """One request: the store as it sees it, what was asked, how far back (microseconds) there is anything, counters."""
 
     query: Query
     request: Request
     parameters: Parameters
     retain_us: int
+    metrics: Metrics
 
     @property
     def reader(self) -> Reader:
@@ -66,11 +68,11 @@ class Operation(NamedTuple):
     body: Any
     answer: Callable[[Call], Any]
 
-    def route(self, desk: Desk, retain_us: int) -> Route:
+    def route(self, desk: Desk, retain_us: int, metrics: Metrics) -> Route:
         """Return its route."""
 
         def answer(query: Query, request: Request, parameters: Parameters) -> Response | Streamed:
-            return self._answer(Call(query, request, parameters, retain_us))
+            return self._answer(Call(query, request, parameters, retain_us, metrics))
 
         return Route(self.path, desk.endpoint(answer, json_error), methods=["GET"])
 
