@@ -8,7 +8,7 @@ and the fetches of cursors; ``asyncpg.connect``; of a pool the wait for a connec
 Span: as psycopg's. What asyncpg asks by itself within a statement (types, say) belongs to that statement's span; what a
 pool does to a connection that comes back is one span, ``RESET``.
 
-Tested with asyncpg 0.29 to 0.32.
+Tested with asyncpg 0.29 and 0.32.
 """
 
 from __future__ import annotations

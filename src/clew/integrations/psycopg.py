@@ -10,7 +10,7 @@ Span: ``CLIENT``, the verb and the table (``SELECT items``), remote service ``po
 pipeline a statement's span ends when it has been queued, and the span ``SYNC`` is the wait for all of them. A commit
 or rollback without a transaction asks no server and is no span.
 
-Tested with psycopg 3.1 to 3.3 and psycopg_pool 3.2 and 3.3.
+Tested with psycopg 3.1 and 3.3, psycopg_pool 3.1 and 3.3.
 """
 
 from __future__ import annotations

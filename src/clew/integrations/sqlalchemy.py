@@ -9,7 +9,7 @@ Span: ``CLIENT``, the verb and the table (``SELECT items``), remote service by t
 or a statement for which asyncpg asks twice, is one span. ``COMMIT``, ``ROLLBACK`` and savepoints are spans, a new
 connection is ``CONNECT`` with what a dialect asks first, and the wait while all are in use is ``wait for connection``.
 
-Tested with SQLAlchemy 1.4, 2.0 and 2.1.
+Tested with SQLAlchemy 1.4 and 2.1.
 """
 
 from __future__ import annotations
