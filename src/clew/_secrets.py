@@ -8,8 +8,8 @@ exceptions carry each other's text. What is taken out:
 * what follows the name of a header that authorizes (``Authorization: ...``, ``'Cookie': '...'``), ``Bearer`` and
   ``Basic``, and a header's value that a library found to be invalid;
 * values that a database quotes: ``Key (mail)=(...)``, ``Failing row contains (...)``, ``Duplicate entry '...'``, an
-  unfit input, an unclosed literal, the line of a statement (``LINE 1: ...``, ``near '...' at line 1``); and what
-  SQLAlchemy adds: the statement and its parameters. The span of the statement shows it without its values.
+  unfit input, an unclosed literal, the line of a statement (``LINE 1: ...``, ``near '...' at line 1``); and the
+  statement with its parameters, which SQLAlchemy adds, as redis-py the command. Their spans show them without values.
 
 Not touched is what the program says itself: span names, its own tags and annotations, messages of log records. A
 mistake shows less, never more.
@@ -45,6 +45,8 @@ _MARKS: Final = (
     "near ",
     "value: '",
     "SQL statement",
+    "of pipeline",
+    "args beginning",
 )
 _STATEMENT: Final = "[SQL: "  # SQLAlchemy's, of as many lines as the statement has; then its parameters, then:
 _AFTER_STATEMENT: Final = "\n(Background on this error"
@@ -70,6 +72,8 @@ _PATTERNS: Final = (
     (r"(at or near )\"'[^\n]{0,4096}", rf"\1{_HIDDEN}"),
     (r"(near )'[^\n]{0,4096}'( at line \d)", rf"\1{_HIDDEN}\2"),
     (r"(?i)(\b(?:incorrect|invalid)[^'\n]{0,100} value: )'[^\n]{0,4096}?'( for |$)", rf"\1{_HIDDEN}\2"),
+    (r"(Command # \d{1,9} \()[^\n]{0,4096}(\) of pipeline)", rf"\1{_HIDDEN}\2"),
+    (r"(with args beginning with: )[^\n]{1,4096}", rf"\1{_HIDDEN}"),
     (r"(SQL statement )\"[^\n]{0,4096}", rf"\1{_HIDDEN}"),
 )  # fmt: skip
 _compiled: list[tuple[re.Pattern[str], str]] = []

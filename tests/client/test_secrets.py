@@ -54,6 +54,8 @@ URLLIB3 = "HTTPConnectionPool(host='h', port=80): Max retries exceeded with url:
         ("bad\nLINE 12: select 's3cret'\n  ^", "bad\nLINE 12: ?\n  ^"),
         ("DETAIL:  Failing row contains (1, s3cret).", "DETAIL:  Failing row contains (?)"),
         ("syntax error at or near \"'s3cret'\"", "syntax error at or near ?"),
+        ("Command # 2 (SET a s3cret) of pipeline caused error: no", "Command # 2 (?) of pipeline caused error: no"),
+        ("unknown command 'X', with args beginning with: 's3cret'", "unknown command 'X', with args beginning with: ?"),
         ("in your SQL syntax near ''s3cret' x' at line 1", "in your SQL syntax near ? at line 1"),
         ("Incorrect integer value: 's3cret' for column 'a'", "Incorrect integer value: ? for column 'a'"),
         (

@@ -8,6 +8,8 @@ import pytest
 
 from clew.testing import recorded
 from integrations.database_servers import postgres_server as postgres_server
+from integrations.database_servers import redis_cluster as redis_cluster
+from integrations.database_servers import redis_server as redis_server
 
 pytest.register_assert_rewrite("integrations.kit_server", "integrations.kit_client", "integrations.kit_common")
 

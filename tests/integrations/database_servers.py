@@ -84,6 +84,11 @@ def run_once(*command: str) -> bool:
     return done.returncode == 0
 
 
+def output(*command: str) -> bytes:
+    """Return what a program says on its standard output."""
+    return subprocess.run(command, check=False, capture_output=True, timeout=START_S, cwd="/").stdout
+
+
 @contextlib.contextmanager
 def running(command: list[str], path: Path, is_ready: Callable[[], bool]) -> Iterator[None]:
     """Run a server until the end of the block, which begins when it answers."""
@@ -132,4 +137,32 @@ def postgres() -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Server]:
     with postgres() as server:
+        yield server
+
+
+@contextlib.contextmanager
+def redis(*options: str) -> Iterator[Server]:
+    server, cli = program("redis-server"), program("redis-cli")
+    with folder() as path:
+        port = free_port()
+        command = [server, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(path), "--save", "", *options]
+        with running(command, path, lambda: accepts(port)):
+            wait_until(lambda: run_once(cli, "-p", str(port), "PING"), "an answer")
+            yield Server(port)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Server]:
+    with redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[Server]:
+    """A cluster of one node, which has all slots."""
+    bus = str(free_port())
+    with redis("--cluster-enabled", "yes", "--cluster-port", bus) as server:
+        cli = ("redis-cli", "-p", str(server.port), "CLUSTER")
+        assert run_once(*cli, "ADDSLOTSRANGE", "0", "16383")
+        wait_until(lambda: b"cluster_state:ok" in output(*cli, "INFO"), "the cluster")
         yield server

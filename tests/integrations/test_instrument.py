@@ -48,6 +48,7 @@ def test_all_that_is_installed_is_returned() -> None:
         "psycopg",
         "psycopg2",
         "asyncpg",
+        "redis",
         "sqlalchemy",
         "threads",
         "processes",

@@ -65,6 +65,7 @@ _KNOWN: Final = (
     _Known(("psycopg",), _Integration("psycopg", "psycopg")),
     _Known(("psycopg2",), _Integration("psycopg2", "psycopg2")),
     _Known(("asyncpg",), _Integration("asyncpg", "asyncpg")),
+    _Known(("redis",), _Integration("redis", "redis")),
     _Known(("sqlalchemy",), _Integration("sqlalchemy", "sqlalchemy.engine")),
     _Known(("threads",), _Integration("threads", "threading")),
     _Known(("processes",), _Integration("processes", "threading")),

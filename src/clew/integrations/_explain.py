@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Libraries that people expect a tracer to know, and this one does not yet.
 _NOT_KNOWN: Final = (
     *("tornado", "sanic", "falcon", "bottle", "pyramid", "celery", "dramatiq", "rq", "kafka"),
-    *("aiokafka", "confluent_kafka", "pika", "aio_pika", "redis", "pymongo", "elasticsearch"),
+    *("aiokafka", "confluent_kafka", "pika", "aio_pika", "pymongo", "elasticsearch"),
     *("pymysql", "MySQLdb", "aiomysql", "boto3", "pycurl"),
 )
 _waiting: dict[str, tuple[str, ...]] = {}

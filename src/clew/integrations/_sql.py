@@ -170,8 +170,7 @@ def start_aside(sql: object, of: Database) -> Span | nullcontext[None]:
 
 def start_wait(of: Database) -> Span | nullcontext[None]:
     """Start the span of waiting for a connection of a pool; none outside any trace."""
-    above = active()
-    if above is None or STATEMENT in _tags_of(above):
+    if active() is None:
         return _no_span
     span = start_span(WAIT, "CLIENT")
     span.tags.update(of.tags)
