@@ -141,6 +141,29 @@ def postgres_server() -> Iterator[Server]:
 
 
 @contextlib.contextmanager
+def mysql() -> Iterator[Server]:
+    folders = ("/usr/sbin", "/usr/libexec", "/usr/bin")
+    install, server, client = (program(name, *folders) for name in ("mariadb-install-db", "mariadbd", "mariadb"))
+    with folder() as path:
+        data, port = f"--datadir={path}/data", free_port()
+        made = ("--no-defaults", data, "--auth-root-authentication-method=normal", "--skip-test-db")
+        assert run_once(install, *made)
+        command = [server, "--no-defaults", data, f"--port={port}", "--bind-address=127.0.0.1", "--skip-name-resolve"]
+        command += [f"--socket={path}/s", f"--pid-file={path}/pid", "--innodb-buffer-pool-size=16M"]
+        with running(command, path, lambda: accepts(port)):
+            grant = "GRANT ALL ON *.* TO clew@127.0.0.1 IDENTIFIED BY ''; CREATE DATABASE IF NOT EXISTS shop"
+            ask = (client, "--no-defaults", f"--socket={path}/s", "-u", "root", "-e", grant)
+            wait_until(lambda: run_once(*ask), "an answer")
+            yield Server(port)
+
+
+@pytest.fixture(scope="session")
+def mysql_server() -> Iterator[Server]:
+    with mysql() as server:
+        yield server
+
+
+@contextlib.contextmanager
 def redis(*options: str) -> Iterator[Server]:
     server, cli = program("redis-server"), program("redis-cli")
     with folder() as path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -48,6 +49,9 @@ def test_all_that_is_installed_is_returned() -> None:
         "psycopg",
         "psycopg2",
         "asyncpg",
+        "pymysql",
+        *(["mysqlclient"] if find_spec("MySQLdb") else []),  # which has to be compiled
+        "aiomysql",
         "redis",
         "sqlalchemy",
         "threads",

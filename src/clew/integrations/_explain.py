@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _NOT_KNOWN: Final = (
     *("tornado", "sanic", "falcon", "bottle", "pyramid", "celery", "dramatiq", "rq", "kafka"),
     *("aiokafka", "confluent_kafka", "pika", "aio_pika", "pymongo", "elasticsearch"),
-    *("pymysql", "MySQLdb", "aiomysql", "boto3", "pycurl"),
+    *("boto3", "pycurl"),
 )
 _waiting: dict[str, tuple[str, ...]] = {}
 _said: set[str] = set()
