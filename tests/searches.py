@@ -22,6 +22,9 @@ KINDS = ["CLIENT", "SERVER", "PRODUCER", "CONSUMER"]
 LINES = ["out of stock", "Card declined", "x"]
 
 
+AROUND = {"since": (NOON - 60_000) * 1_000, "until": (NOON + 60_000) * 1_000}  # a window that holds all of them
+
+
 def random_traces() -> list[tuple[list[Span], dict[str, list[str]]]]:
     """Make traces of one to six spans with log lines; the same each time."""
     dice = random.Random(4)

@@ -177,6 +177,31 @@ def test_ls_points_at_what_is_wrong_in_a_search(collector: Running) -> None:
     ] == done.stderr.splitlines()
 
 
+def test_logs_finds_lines_by_a_search(collector: Running) -> None:
+    """Over lines, and over what the spans of their traces are like."""
+    found = collector.clew("logs", "level >= ERROR and declined", "--json").stdout.splitlines()
+    assert ["declined"] == [json.loads(line)["message"] for line in found]
+    found = collector.clew("logs", 'error = "card declined"', "--json").stdout.splitlines()
+    assert {FAILED} == {json.loads(line)["traceId"] for line in found}
+    wrong = collector.clew("logs", "root{declined}")
+    assert (1, "clew: any, root, -> and child of") == (wrong.returncode, wrong.stderr[:32])
+
+
+def test_diff_against_the_usual(collector: Running) -> None:
+    """One trace against others that begin as it does; it takes exactly one."""
+    collector.post(
+        "/api/v2/spans",
+        [
+            span(f"{number:x}".zfill(32).replace("0", "e", 1), 1, "usual", "get /", -7_000_000_000 + number, length)
+            for number, length in enumerate((100_000, 100_000, 400_000), 1)
+        ],
+    )
+    slow = f"{3:x}".zfill(32).replace("0", "e", 1)
+    done = collector.clew("diff", slow, "--usual")
+    assert (0, "100.0 ms -> 400.0 ms  +300.0 ms") == (done.returncode, done.stdout.splitlines()[0]), done.stderr
+    assert [2, 2] == [collector.clew("diff", *words).returncode for words in ((slow,), (slow, slow, "--usual"))]
+
+
 def test_trace_draws_the_waterfall(collector: Running) -> None:
     """With the log lines beneath their spans."""
     done = collector.clew("trace", FAILED, "--logs", COLUMNS="80")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from clew.collector.search import matches, parse
-from searches import TRACES, fill, query
+from searches import AROUND, TRACES, fill, query
 from served import served
 from zipkin_spans import NOON, insert, insert_logs
 
@@ -34,9 +34,6 @@ def client(store: ClickHouseStore, tmp_path: Path) -> Iterator[httpx.Client]:
     """A collector without spans, whose retention reaches back to NOON."""
     with served(store, tmp_path) as client:
         yield client
-
-
-AROUND = {"since": (NOON - 60_000) * 1_000, "until": (NOON + 60_000) * 1_000}
 
 
 def span(trace: int, id: int, begin_ms: int = 0, service: str = "web", **fields: Any) -> dict[str, Any]:

@@ -87,6 +87,12 @@ def _length_us(text: str) -> int | None:
     return round(float(found[1]) * _UNITS[found[2]]) if found else None
 
 
+def is_trace_id(given: str) -> bool:
+    """Tell whether a word stands for a trace, rather than for a search."""
+    word = given.strip().lower()
+    return word == LAST or _ID_PART.fullmatch(word.replace("-", "")) is not None
+
+
 def full_trace_id(collector: Collector, given: str) -> str:
     """Return the whole trace id for an id in any spelling, the beginning of one (like git), or ``last``.
 

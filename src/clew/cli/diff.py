@@ -12,35 +12,42 @@ from clew.cli._client import Collector, CommandError
 from clew.cli._options import collector_options, full_trace_id
 from clew.cli._text import duration, visible
 from clew.cli.trace import get_spans
-from clew.collector.trace.compare import compare
+from clew.collector.trace.compare import Comparison, compare
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from clew.collector.trace.compare import Comparison, Difference, Side
+    from clew.collector.trace.compare import Difference, Side
 
 COLOURS: Final = {"added": "yellow", "missing": "yellow", "slower": "red", "faster": "green", "same": "dim"}
 HEADS: Final = ("span", "before", "after", "change", "explains")
 EXAMPLES = """\b
 Examples:
   clew diff 4bf92f 77ac01        what made the second one slower?
-  clew diff 4bf92f last --all    every span, also those that are the same"""
+  clew diff 4bf92f last --all    every span, also those that are the same
+  clew diff 77ac01 --usual       what made it slower than others of its kind?"""
 
 
 @click.command(epilog=EXAMPLES)
 @click.argument("before", metavar="BEFORE")
-@click.argument("after", metavar="AFTER")
+@click.argument("after", metavar="AFTER", required=False)
+@click.option("--usual", is_flag=True, help="Compare one trace with others that begin with the same operation.")
 @click.option("--all", "everything", is_flag=True, help="Show spans that are the same on both sides, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 @collector_options
-def diff(before: str, after: str, *, everything: bool, as_json: bool, collector: str, token: str | None) -> None:
+def diff(
+    before: str, after: str | None, *, usual: bool, everything: bool, as_json: bool, collector: str, token: str | None
+) -> None:
     """Compare two traces: what came, what went, what got slower or faster.
 
     BEFORE and AFTER are trace ids in any spelling, the beginning of one, or `last`. What a span explains is its share
-    of the difference, by its time on the critical path: those of all spans add up to the whole difference.
+    of the difference, by its time on the critical path: those of all spans add up to the whole difference. With
+    --usual the one trace given is held against a sample of those that begin as it does, of a day before and after.
     """
     source = Collector(collector, token)
-    result = _compared(source, before, after)
+    if usual == (after is not None):
+        raise click.UsageError("Give two traces, or one and --usual.")
+    result = _compared(source, before, after) if after else _against_usual(source, before)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(result), indent=2))
         return
@@ -57,6 +64,14 @@ def _compared(source: Collector, before: str, after: str) -> Comparison:
     except ValueError as error:
         raise CommandError(f"The answer holds something that is no Zipkin v2 span: {error}.") from None
     return compare([left], [right])
+
+
+def _against_usual(source: Collector, given: str) -> Comparison:
+    answer = source.get("/api/v1/compare", right=full_trace_id(source, given))
+    try:
+        return msgspec.convert(answer, Comparison)
+    except msgspec.ValidationError:
+        raise CommandError(f"{source.url} compares traces in another way. Is it a clew collector of today?") from None
 
 
 def _picture(result: Comparison, *, everything: bool) -> list[Text]:

@@ -78,6 +78,13 @@ def compile_value(asked: Field, into: Compiled) -> tuple[str, str]:
     return f"multiIf({chosen}, '')", f"({has})"
 
 
+def compile_id(asked: Compare | Exists, into: Compiled) -> str:
+    """Return a condition on the id of a trace or span in a row that need not have one, such as a log line."""
+    column, size = _IDS[asked.field.name]
+    there = f"{column} != toFixedString('', {size})"
+    return there if isinstance(asked, Exists) else f"({there} AND {_id(asked, into)})"
+
+
 def compile_query(query: Query, into: Compiled) -> str:
     """Return an aggregate expression over all spans of a trace (``GROUP BY trace_id``): 1 where the query holds.
 

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import Response
 from starlette.routing import Route
 
-from clew.collector.api.v1 import fleet, logs, numbers, operation_anatomy, trace, traces, troubles
+from clew.collector.api.v1 import (
+    comparison,
+    completion,
+    fleet,
+    logs,
+    numbers,
+    operation_anatomy,
+    trace,
+    traces,
+    troubles,
+)
 from clew.collector.api.v1.openapi import document
 from clew.collector.trace.span import encode_json
 
@@ -32,6 +42,8 @@ OPERATIONS: Final = (
     *fleet.OPERATIONS,
     *operation_anatomy.OPERATIONS,
     *troubles.OPERATIONS,
+    *comparison.OPERATIONS,
+    *completion.OPERATIONS,
 )
 
 
