@@ -73,6 +73,7 @@ CLIENT_MODULES = {
     "clew._outage",
     "clew._propagation",
     "clew._sampler",
+    "clew._alarms",
     "clew._secrets",
     "clew._span",
     "clew._stack",

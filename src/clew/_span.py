@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from clew import _context
+from clew._alarms import is_alarm
 from clew._context import ENDED_ELSEWHERE, Node, Trace, current
 from clew._secrets import clean
 from clew._stack import stack_of
@@ -113,8 +114,12 @@ class Span(Node):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: object) -> None:
         if self.duration_ns >= 0:
             return
-        if error is not None and not isinstance(error, _HOW_GENERATORS_END):
-            self.set_error(error)
+        if error is not None and not issubclass(type(error), _HOW_GENERATORS_END):
+            try:
+                self.set_error(error)
+            except BaseException:  # a signal handler of the program raised in there; the span ends all the same
+                self.finish()
+                raise
         if type(self.name) is not str or len(self.name) > MAX_NAME_CHARS:
             self.name = to_name(self.name)  # here, for integrations name their spans late
         elapsed_ns = _context.ticks_ns() - self.start_ns
@@ -231,7 +236,9 @@ def _port(port: object) -> int:
     """Return a port's number, 0 for what is none: Zipkin refuses a whole batch for a bad one."""
     try:
         number = int(port)  # type: ignore[call-overload]
-    except Exception:  # noqa: BLE001 - the boundary to whatever the application has for a port
+    except Exception as failure:
+        if is_alarm(failure):
+            raise
         return 0
     return number if 0 < number < 65_536 else 0
 
@@ -240,12 +247,14 @@ def to_text(value: object) -> str:
     """Turn any value into text, also one whose ``__str__`` fails: tracing must not raise into the application."""
     if type(value) is str:
         return value
-    if isinstance(value, bool):
+    if type(value) is bool:  # not isinstance(), which may ask the value
         return "true" if value else "false"  # as JSON and the other languages' clients write it
     try:
         text = str(value)
         return text if type(text) is str else str.__str__(text)  # a subclass of str would keep what hangs on it
-    except Exception as failure:  # noqa: BLE001 - the boundary to the application's own __str__
+    except Exception as failure:
+        if is_alarm(failure):
+            raise
         return f"<{type(value).__name__}: no text, {type(failure).__name__}>"
 
 

@@ -12,6 +12,7 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from clew._alarms import is_alarm
 from clew._secrets import clean_end
 from clew.wire import MAX_STACK_CHARS, cut_head
 
@@ -59,7 +60,9 @@ def stack_of(error: BaseException) -> str:
             text = _render(steps, frames)
             _last = steps, text
         return text
-    except Exception as failure:  # noqa: BLE001 - the boundary to the application's own __str__ and __cause__
+    except Exception as failure:
+        if is_alarm(failure):
+            raise
         return f"<no stack: {type(failure).__name__}>"
 
 
@@ -93,7 +96,9 @@ def _message(error: BaseException) -> str:
     )
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - the boundary to the application's own __str__
+    except Exception as failure:
+        if is_alarm(failure):
+            raise
         text = "<exception str() failed>"
     notes = getattr(error, "__notes__", None)
     more = "".join(f"{note}\n" for note in notes) if isinstance(notes, list) else ""

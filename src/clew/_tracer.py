@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from clew import _context, _exits, _options, _propagation
+from clew._alarms import is_alarm
 from clew._context import (
     ENDED_ELSEWHERE,
     Node,
@@ -97,7 +98,9 @@ class Tracer:
         """Ask the sampler. One that fails keeps the trace: better too much than a mystery."""
         try:
             return bool(self._sampler(trace_id))
-        except Exception as problem:  # noqa: BLE001 - the boundary to the application's own sampler
+        except Exception as problem:
+            if is_alarm(problem):
+                raise
             self.reporter.note_error(f"the sampler failed: {problem!r}")
             return True
 
@@ -278,7 +281,9 @@ def _own_tags(tags: Mapping[str, object]) -> dict[str, str]:
     """Copy an application's tags: it may change its dict later. What is not text becomes text now; limits are kept."""
     try:
         own: dict[Any, Any] = tags.copy() if type(tags) is dict else dict(tags)
-    except Exception:  # noqa: BLE001 - the boundary to the application's own mapping
+    except Exception as problem:
+        if is_alarm(problem):
+            raise
         return {"clew.bad_tags": to_tag(tags)}
     for key, value in own.items():
         if type(value) is not str or len(value) > MAX_TAG_VALUE_CHARS:
@@ -343,7 +348,7 @@ def reset_trace_context(token: ContextToken) -> None:
 
     In another task or thread, whose context it is not, and after something else was made active, it does nothing.
     """
-    if current.get() is token.node:
+    if isinstance(token, ContextToken) and current.get() is token.node:
         current.set(token.previous)
 
 
@@ -403,7 +408,9 @@ def _catch_sigterm() -> None:
 
         try:
             _sigterm.arm()
-        except Exception as problem:  # noqa: BLE001 - called where a span is finished: no descriptors left, say
+        except Exception as problem:
+            if is_alarm(problem):
+                raise
             _tracer.reporter.note_error(f"spans will be lost by SIGTERM: {problem!r}")
 
 

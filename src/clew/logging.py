@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from clew import _tracer
+from clew._alarms import is_alarm
 from clew._context import ENDED_ELSEWHERE, active, current, parse_span_id, parse_trace_id
 from clew._patch import patch, unpatch
 from clew._secrets import clean_end
@@ -60,7 +61,9 @@ def stamp(record: logging.LogRecord) -> None:
 def _failed_span(record: logging.LogRecord) -> Span | None:
     try:
         return failed_span(record.exc_info[1])  # type: ignore[index]
-    except Exception:  # noqa: BLE001 - the boundary to whoever made the record: exc_info may be anything
+    except Exception as failure:
+        if is_alarm(failure):
+            raise
         return None
 
 
@@ -211,8 +214,10 @@ def ship(record: logging.LogRecord) -> None:
     try:
         stamp(record)
         line = _line(record)
-    except Exception:  # noqa: BLE001 - arguments that do not fit the message: the other handlers show the caller its error
+    except Exception as failure:
         logs.drop(record, "encode_failed")
+        if is_alarm(failure):
+            raise
     else:
         logs.put(line)
 

@@ -25,6 +25,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from clew import _clock, _context, wire
+from clew._alarms import is_alarm
 from clew._outage import PATIENCE_S, Outage
 from clew.senders import IS_IT_UP, Kind, Sender, SendError
 
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 REASONS: Final = ("queue_full", "send_failed", "refused", "too_large", "encode_failed", "closed", "no_reporter")
 
+_CHARACTERS_EACH: Final = 4_096  # the queue's bound is its length times this; usual spans have some hundred
+_FEWEST: Final = 64  # are queued however large they are
+_WEIGHED: Final = 8  # of the newest, at each look at a queue that is not emptied
 _SLICE: Final = 256  # spans encoded in one go, about 0.8 ms of the interpreter's lock; then others may have it
 _YIELD_S: Final = 0.000_05  # long enough for a waiting thread to take the lock; no wait hands it straight back to us
 _FRAME_BYTES: Final = 16  # room for what wire.join puts around the objects of a message
@@ -53,7 +57,7 @@ class Channel:
 
     def __init__(self, kind: Kind, limit: int, encode: Callable[[Any], bytes | None], reporter: Reporter) -> None:
         self.kind: Kind = kind
-        self._limit = limit
+        self._size = self._limit = limit
         self.encode = encode  # None: not even its bare bones fit into a message
         self._reporter = reporter
         self.reset()
@@ -89,8 +93,13 @@ class Channel:
             if self._since_ns is None or item.start_ns >= self._since_ns:
                 self._successor.put(item)
             return
-        if self._free_until == _NOT_STARTED and self._reporter.start():
-            self._open()
+        if self._free_until == _NOT_STARTED:
+            try:
+                if self._reporter.start():
+                    self._open()
+            except BaseException:  # a signal handler of the program raised in there: the next one starts the thread
+                self.queue.append(item)
+                raise
         length = len(self.queue)
         if self._free_until < 0 or length >= self._limit:
             self.drop(item, _REASON_OF_STATE.get(self._free_until, "queue_full"))
@@ -103,6 +112,16 @@ class Channel:
         with self._reporter.lock:
             if self._free_until == _NOT_STARTED:  # not closed meanwhile
                 self._free_until = max(self._limit // 2, 1)
+
+    def fit(self, characters: int) -> None:
+        """Take only so many of this size (characters or bytes, it is a bound and no count) that they stay within it."""
+        limit = min(self._size, max(_FEWEST, self._size * _CHARACTERS_EACH // max(1, characters)))
+        if limit == self._limit:
+            return
+        with self._reporter.lock:
+            self._limit = limit
+            if self._free_until > 0:
+                self._free_until = max(limit // 2, 1)
 
     def close(self) -> None:
         """Take no more."""
@@ -264,6 +283,9 @@ class Reporter:
                 else:  # at exit
                     self._on_start()
                 return False
+            except BaseException:  # a signal handler of the program raised in there; whether it runs cannot be told
+                self._started, self._worker = False, None
+                raise
         self._on_start()
         return True
 
@@ -406,6 +428,8 @@ class Reporter:
         contextvars.Context().run(self._run)  # not in the trace of whichever request happened to start the thread
 
     def _run(self) -> None:
+        if self._worker is not threading.current_thread():  # its start was interrupted, and another one made
+            return
         assert self.sender is not None  # noqa: S101 - for the type checker: without a sender nothing starts the thread
         while True:
             self._nothing_to_do.acquire(timeout=self._flush_interval_s)
@@ -458,6 +482,7 @@ class Reporter:
 
     def _deliver(self, channel: Channel, sender: Sender, items: list[Any], messages: list[bytes]) -> None:
         """Send one message; wait and try again while the collector is away, give up only when told to or at the end."""
+        channel.fit(sum(map(len, messages)) // len(messages))
         wait_s = _FIRST_RETRY_S
         delivered: Collection[int] = ()
         while not self._gave_up:
@@ -503,7 +528,27 @@ class Reporter:
             left = deadline - _clock.monotonic_s()
             if left <= 0 or (self._flushing and left < wait_s - _FIRST_RETRY_S):
                 return
+            self._weigh()
             self._nothing_to_do.acquire(timeout=min(left, _FIRST_RETRY_S))
+
+    def _weigh(self) -> None:
+        """Bound what waits by size, too, judging by the newest; whoever puts it in pays nothing for that."""
+        for channel, weight in ((self.spans, _characters_of_span), (self.logs, _characters_of_line)):
+            try:
+                newest = [channel.queue[-place] for place in range(1, min(_WEIGHED, len(channel.queue)) + 1)]
+            except IndexError:  # the program ends, and has taken them meanwhile
+                return
+            if newest:
+                channel.fit(sum(map(weight, newest)) // len(newest))
+
+
+def _characters_of_span(span: Span) -> int:
+    noted = sum(len(note) for _, note in span.annotations or ())
+    return len(span.name) + noted + sum(len(key) + len(value) for key, value in span.tags.items())
+
+
+def _characters_of_line(line: wire.LogLine) -> int:
+    return len(line.message) + len(line.exception or "")
 
 
 def _counted(count: int, name: str) -> str:
@@ -516,5 +561,7 @@ def warn(text: str, *values: object) -> None:
         import logging
 
         logging.getLogger("clew").warning(text, *values)
-    except Exception:  # noqa: BLE001, S110 - the application's own filters and handlers, or an interpreter that ends
-        pass
+    except Exception as failure:
+        # The application's own filters and handlers, or an interpreter that ends.
+        if is_alarm(failure):
+            raise
