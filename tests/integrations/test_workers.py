@@ -621,12 +621,96 @@ with request("r2"): print(*{gevent.spawn(whose).get() for _ in range(3)}); print
 }
 
 
-@pytest.mark.parametrize("way", ["first", "run"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("program", MONKEY.values(), ids=MONKEY)
 def test_threads_that_are_greenlets_follow_the_rules_of_threads(program: str, way: str, tmp_path: Path) -> None:
     """Patched by gevent before or after clew."""
     patch = "from gevent import monkey; monkey.patch_all()\n"
     assert ["r1", "nobody", "r2", "r2"] == run_fresh(patch + BEFORE + program, tmp_path, way).lines
+
+
+PRIORITY_QUEUE = """
+import itertools, queue
+numbers = itertools.count()
+jobs = queue.PriorityQueue()
+def work():
+    while True:
+        _, reply, done = jobs.get(); reply.append(whose()); done.set()
+def ask():
+    reply, done = [], threading.Event()
+    jobs.put((next(numbers), reply, done)); wait(done)
+    return reply[0]
+with request("r1"):
+    threading.Thread(target=work, daemon=True).start()
+    assert ask() == "r1"
+with request("r2"): print(ask())
+print(ask())
+"""
+WITHOUT_THREADS = """
+from concurrent.futures import ThreadPoolExecutor
+clew.uninstrument("threads")
+with request("r1"):
+    pool = ThreadPoolExecutor(1); pool.submit(whose).result()
+with request("r2"): print(pool.submit(whose).result())
+"""
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "program",
+    [WORKERS["queue"], WORKERS["event"], WORKERS["condition"], PRIORITY_QUEUE, WITHOUT_THREADS],
+    ids=["queue", "event", "condition", "priority-queue", "greenlets-only"],
+)
+def test_worker_that_is_a_greenlet_is_nobody_s(program: str, way: str, tmp_path: Path) -> None:
+    """gevent's queues and events are of classes that take no patch; and where only greenlets are hooked, no thread."""
+    patch = "from gevent import monkey; monkey.patch_all()\n"
+    assert {"nobody"} == set(run_fresh(patch + BEFORE + program, tmp_path, way).lines)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_gevent_s_queues_and_events_are_as_they_were(way: str, tmp_path: Path) -> None:
+    """Under the same name everywhere, subclasses and all, and their own again after uninstrument()."""
+    program = (
+        """
+from gevent import monkey; monkey.patch_all()
+import queue, threading, weakref, gevent.queue, gevent.event
+plain = queue.Queue
+"""
+        + MARK
+        + """
+import clew
+class Own(queue.Queue):
+    def get(self, *args, **kwargs): return super().get(*args, **kwargs) + 1
+own = Own(2); own.extra = 1; own.put_nowait(1); own.put(item=2, block=True, timeout=None)
+weakref.ref(own)
+print(queue.Queue is gevent.queue.Queue, threading.Event is gevent.event.Event, issubclass(queue.Queue, plain))
+print(own.get_nowait(), own.get(block=False), own.qsize(), own.maxsize, queue.Queue.__name__)
+joined = gevent.queue.JoinableQueue(); joined.put(1); print(joined.get(timeout=1)); joined.task_done(); joined.join()
+channel = queue.SimpleQueue(); channel.put(1); print(channel.get())
+clew.uninstrument()
+print([cls.__module__.split(".")[0] for cls in (queue.Queue, threading.Event)], queue.Queue is gevent.queue.Queue)
+own.put(1); print(own.get())
+"""
+    )
+    expected = ["True True True", "2 3 0 2 Queue", "1", "1", "['gevent', 'gevent'] True", "2"]
+    assert expected == run_fresh(program, tmp_path, way).lines
+
+
+def test_what_could_not_be_hooked_is_not_named(tmp_path: Path) -> None:
+    """A library of an odd version is left alone, whole, and is not in the list that instrument() returns."""
+    program = """
+import threading
+class Odd(threading.Thread.__class__):
+    def __setattr__(self, name, value): raise TypeError("cannot set")
+class Thread(threading.Thread, metaclass=Odd): pass
+plain = threading.Event.wait
+threading.Thread = Thread
+import clew
+clew.configure()
+print("threads" in clew.instrument(), "processes" in clew.instrument())
+print(threading.Event.wait is plain)
+"""
+    assert ["False True", "True"] == run_fresh(program, tmp_path, "none").lines
 
 
 AS_IN_314 = """

@@ -83,7 +83,8 @@ def instrument(*names: str, lazily: bool = False) -> list[str]:
 
     A library that is not imported yet is hooked when it is. Apps, clients and sessions that exist already are covered
     (sqlite3 connections are not). Idempotent, safe beside the middleware of this package, and before or after a fork. A
-    library of a version that cannot be hooked is reported once on the logger ``clew`` and works as ever. Raises
+    library of a version that cannot be hooked is reported once on the logger ``clew``, works as ever and, where that is
+    known at once, is not in the list. Raises
     ValueError for a name that is not known. Does nothing with ``configure(enabled=False)``. With ``CLEW_DEBUG=1``
     it says on standard error what is hooked, what not, and why.
 
@@ -102,9 +103,8 @@ def instrument(*names: str, lazily: bool = False) -> list[str]:
             if names:
                 warn("%s is not installed, so it is not traced", name)
             continue
-        for module in integration.hooks:
-            _imports.when_imported(module, integration.install)
-        hooked.append(name)
+        if all(_imports.when_imported(module, integration.install) for module in integration.hooks):
+            hooked.append(name)
     return hooked
 
 

@@ -22,17 +22,20 @@ _awaited: dict[str, list[Function]] = {}
 explain: Callable[[ModuleType, Exception | None], None] | None = None  # told of each hook, where that was asked for
 
 
-def when_imported(module: str, function: Function) -> None:
-    """Call ``function(module)`` after the import of ``module``, which may be now. Asked twice, it is called once."""
+def when_imported(module: str, function: Function) -> bool:
+    """Call ``function(module)`` after the import of ``module``, which may be now. Asked twice, it is called once.
+
+    Returns False where it was called at once and failed.
+    """
     loaded = sys.modules.get(module)
     if loaded is not None and not getattr(getattr(loaded, "__spec__", None), "_initializing", False):
-        _call(function, loaded)
-        return
+        return _call(function, loaded)
     functions = _awaited.setdefault(module, [])
     if function not in functions:
         functions.append(function)
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
+    return True
 
 
 def forget(module: str, function: Function) -> None:
@@ -46,7 +49,7 @@ def forget(module: str, function: Function) -> None:
         sys.meta_path.remove(_finder)
 
 
-def _call(function: Function, module: ModuleType) -> None:
+def _call(function: Function, module: ModuleType) -> bool:
     failure = None
     try:
         function(module)
@@ -55,6 +58,7 @@ def _call(function: Function, module: ModuleType) -> None:
         warn("%s %s is not traced: %r", module.__name__, version(module) or "of unknown version", problem)
     if explain is not None:
         explain(module, failure)
+    return failure is None
 
 
 def version(module: ModuleType) -> str:

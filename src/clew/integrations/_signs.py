@@ -17,8 +17,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from clew._context import active, current
-from clew._patch import patch, unpatch
-from clew.integrations._hooks import Hooks
+from clew.integrations._watched import Watched
 from clew.integrations._workers import Inherited, function_of, has_ended
 
 if TYPE_CHECKING:
@@ -27,20 +26,14 @@ if TYPE_CHECKING:
 
 def install() -> None:
     """Watch for the signs."""
-    patch(threading.Event, "wait", _around_event_wait)
-    patch(threading.Event, "set", _around_set)
-    patch(threading.Condition, "wait", _around_condition_wait)
-    patch(threading.Condition, "notify", _around_notify)
-    _queues.install()
+    for watched in _WATCHED:
+        watched.install()
 
 
 def uninstall() -> None:
     """Watch no more."""
-    _queues.uninstall()
-    unpatch(threading.Event, "wait")
-    unpatch(threading.Event, "set")
-    unpatch(threading.Condition, "wait")
-    unpatch(threading.Condition, "notify")
+    for watched in _WATCHED:
+        watched.uninstall()
 
 
 # Beside a queue: whose trace has put something in. Beside an event or a condition: whose has woken somebody last.
@@ -120,14 +113,6 @@ def _around_async_get(original: Any) -> Any:
     return get
 
 
-_queues = Hooks(
-    {
-        "queue": ("Queue", {"put": _around_put, "get": _around_get}),
-        "asyncio.queues": ("Queue", {"put_nowait": _around_put_nowait, "get": _around_async_get}),
-    }
-)
-
-
 # Events and conditions.
 
 
@@ -187,3 +172,17 @@ def _is_woken_by_another(waited_for: Any, node: Inherited, frame: FrameType) -> 
 def _runs_in(frame: FrameType) -> bool:
     """Tell whether a frame is that of the thread's own function, where its loop would be, not of one that it calls."""
     return frame.f_code is getattr(function_of(threading.current_thread()), "__code__", None)
+
+
+_QUEUE: Final = {"put": _around_put, "get": _around_get}
+_ASYNC_QUEUE: Final = {"put_nowait": _around_put_nowait, "get": _around_async_get}
+_EVENT: Final = {"wait": _around_event_wait, "set": _around_set}
+_CONDITION: Final = {"wait": _around_condition_wait, "notify": _around_notify}
+_WATCHED: Final = (
+    Watched("threading", ("Event",), _EVENT),
+    Watched("threading", ("Condition",), _CONDITION),
+    Watched("queue", ("Queue", "PriorityQueue", "LifoQueue"), _QUEUE),
+    Watched("asyncio.queues", ("Queue",), _ASYNC_QUEUE),
+    Watched("gevent.event", ("Event",), _EVENT),
+    Watched("gevent.queue", ("Queue", "PriorityQueue", "LifoQueue", "JoinableQueue", "SimpleQueue"), _QUEUE),
+)

@@ -5,14 +5,16 @@ Hooked: the start of a ``Greenlet`` of any class, by gevent's own callback for i
 its starter's. ``gevent.threadpool.ThreadPool.spawn`` (and so ``apply``, ``map``, its executor): a job runs in the trace
 of whoever submitted it. A greenlet whose program has given it a context of its own (``gr_context``) keeps that.
 
-With ``gevent.monkey``, threads are greenlets and follow by the rules of `threads`. A greenlet that a request starts and
-that serves all belongs to nobody from a minute after that request has ended; start it outside of the request.
+With ``gevent.monkey``, threads are greenlets and follow by the rules of `threads`, in whatever order the two are turned
+on; without `threads` they begin in no trace. A greenlet that a request starts and that serves all is nobody's from
+the first job of another that it takes from one of gevent's queues, or from a minute after that request has ended.
 
 Tested with gevent 26.9.
 """
 
 from __future__ import annotations
 
+import threading
 from contextvars import Context
 from typing import Any
 
@@ -38,10 +40,15 @@ def uninstall() -> None:
 
 def _begin_in_trace(greenlet: Any) -> None:
     node = active()
-    if node is not None and greenlet.gr_context is None:
+    if node is not None and greenlet.gr_context is None and not _is_thread(greenlet):
         context = Context()
         context.run(current.set, node if type(node) is Inherited else Inherited(node))
         greenlet.gr_context = context
+
+
+def _is_thread(greenlet: Any) -> bool:
+    """Tell a thread of a patched program: whether it begins in the trace, `threads` says."""
+    return isinstance(getattr(greenlet._run, "__self__", None), threading.Thread)
 
 
 def _around_spawn(original: Any) -> Any:
