@@ -29,9 +29,10 @@ ENDLESS = "SELECT toString(count()) AS name FROM numbers(1000000000000) WHERE si
 
 @pytest.fixture
 def endless(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let `/api/v2/services` ask the engine something that takes it hours."""
+    """Let `/api/v2/services` and searches ask the engine something that takes it hours."""
     original = statements.read_file
-    monkeypatch.setattr(statements, "read_file", lambda name: ENDLESS if name == "list_services" else original(name))
+    asked = ("list_services", "search_traces", "measure_rows", "search_logs", "complete_values")
+    monkeypatch.setattr(statements, "read_file", lambda name: ENDLESS if name in asked else original(name))
     statements.read_statement.cache_clear()
     yield
     statements.read_statement.cache_clear()
@@ -78,6 +79,14 @@ class TestEngine:
             connection.close()
         until(lambda: running(store) == 0)
         assert 200 == client.get("/api/v2/dependencies?endTs=1").status_code
+
+    @pytest.mark.parametrize("path", ["traces?q=x", "traces?sort=slowest", "series", "logs?q=x", "complete?q=service="])
+    def test_search_ends_with_its_asker(self, client: httpx.Client, store: ClickHouseStore, path: str) -> None:
+        """Whatever is asked by the search language."""
+        asked = ask(client, f"/api/v1/{path}")
+        until(lambda: running(store) == 1)
+        asked.close()
+        until(lambda: running(store) == 0)
 
     def test_question_ends_at_its_limit(
         self, client: httpx.Client, store: ClickHouseStore, monkeypatch: pytest.MonkeyPatch

@@ -237,6 +237,10 @@ def test_lost_spans_are_in_the_ledger(store: ClickHouseStore, tmp_path: Path) ->
         insert(store, *({**row, "id": f"{n:x}", "timestamp": BEGIN + n * 60_000_000} for n in (1, 2)))
         assert 400 == client.post("/api/v2/spans", content=b"[{}]").status_code
         answer = ask(client, "losses", step=60_000_000)
+        assert [("web", "queue_full", 34), ("web", "too_large", 2)] == [
+            (loss["service"], loss["reason"], loss["count"])
+            for loss in client.get("/api/v1/traces/a").json()["missing"]["losses"]
+        ]
     assert [("web", "queue_full", 34), ("web", "too_large", 2)] == [
         (loss["service"], loss["reason"], loss["count"]) for loss in answer["clients"]
     ]

@@ -103,6 +103,11 @@ class Chosen(NamedTuple):
     lacking: str = ""
 
 
+def everything(since: int, until: int) -> Chosen:
+    """Return all spans of a short window."""
+    return Chosen({"since": since, "until": until, "exact": True}, {"CHOSEN": "1"})
+
+
 def choose(reader: Reader, query: Query, since: int, until: int, of: str = "") -> Chosen:
     """Find out which spans are meant; ``of`` is spans, traces or "" for what the search speaks of."""
     into = Compiled(lines="$REACH", prefix="c")

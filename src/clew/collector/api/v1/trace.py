@@ -10,6 +10,8 @@ import msgspec
 from clew.collector.api.answers import INCOMPLETE, Refused, json_answer
 from clew.collector.api.v1 import asking
 from clew.collector.api.v1.operation import Operation, Parameter
+from clew.collector.query.numbers import everything
+from clew.collector.query.troubles import Loss, losses
 from clew.collector.trace.findings import Finding
 from clew.collector.trace.span import Endpoint
 from clew.collector.trace.view import view_trace
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
     from clew.collector.api.v1.operation import Call
 
+_TOLD_US: Final = 60_000_000  # after the end of a trace; processes tell with their next spans
+_MAX_LOSSES: Final = 100
 MAX_VIEW_SPANS = 20_000  # of one trace in one answer; a person reads no more
 
 
@@ -73,11 +77,15 @@ class Segment(msgspec.Struct, rename="camel"):
 
 
 class Missing(msgspec.Struct, rename="camel"):
-    """What is known not to be there: the root, parents that are named; ``at_least`` so many spans in all."""
+    """What is known not to be there: the root, parents that are named; ``at_least`` so many spans in all.
+
+    ``losses``: what processes of its services said around that time that they had to drop, of this trace or another.
+    """
 
     root: bool
     parents: list[str]
     at_least: int
+    losses: list[Loss]
 
 
 class TraceView(msgspec.Struct, rename="camel"):
@@ -108,10 +116,22 @@ def trace(call: Call) -> Response:
         raise Refused(404, f"There is no trace {found}; /api/v1/traces lists the newest ones")
     truncated = len(spans) > MAX_VIEW_SPANS
     view: dict[str, Any] = view_trace(spans[:MAX_VIEW_SPANS], truncated=truncated)
+    view["missing"]["losses"] = _losses(call, view)
     response = json_answer(view)
     if truncated:
         response.headers[INCOMPLETE] = f"the spans after the first {MAX_VIEW_SPANS}; /api/v2/trace/{found} has all"
     return response
+
+
+def _losses(call: Call, view: dict[str, Any]) -> list[Loss]:
+    """Return what the ledger has about the services of a trace; losses are told by spans that come later."""
+    services = [service["name"] for service in view["services"]]
+    if not services or not view["timestamp"]:
+        return []
+    begin = view["timestamp"]
+    return losses(
+        call.reader, everything(begin, begin + view["durationUs"] + _TOLD_US), _TOLD_US, _MAX_LOSSES, services
+    )
 
 
 OPERATIONS: Final = (
