@@ -119,7 +119,7 @@ def _mark_coroutine_function(wrapper: Any) -> None:
 
 def _inherited(owner: type, name: str, example: Any) -> Any:
     @functools.wraps(example)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         return getattr(super(owner, self), name)(*args, **kwargs)
 
     return call
@@ -135,7 +135,7 @@ def _gets_self(original: Any) -> bool:
 def _without_self(original: Any) -> Any:
     """Call what is no function, and so gets no ``self`` when it is called as a method: a mock, a partial."""
 
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         return original(*args, **kwargs)
 
     return functools.update_wrapper(call, original)

@@ -144,6 +144,21 @@ def test_inherited_method_is_looked_up_at_each_call(library: types.ModuleType) -
     assert "new" == library.Child().run()
 
 
+@pytest.mark.parametrize("taken", ["inherited", "without self"])
+def test_keywords_may_have_any_name(library: types.ModuleType, taken: str) -> None:
+    """Also `self`, where the original takes its own by position only."""
+
+    def call(*args: Any, **words: Any) -> Any:
+        return words
+
+    library.Base.call = call if taken == "inherited" else functools.partial(call)
+    owner = library.Child if taken == "inherited" else library.Base
+    patch(owner, "call", noting)
+    assert ("ours", {"self": 1, "original": 2}) == owner().call(self=1, original=2)
+    unpatch(owner, "call")
+    assert {"self": 1, "original": 2} == owner().call(self=1, original=2)
+
+
 def test_subclass_that_overrides_calls_ours_once(library: types.ModuleType) -> None:
     """By super(), made before or after."""
 

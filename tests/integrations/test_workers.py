@@ -476,6 +476,32 @@ def test_plain_thread_is_hooked_whatever_is_imported(way: str, imported: str, tm
     assert "False" == lines[1] or imported
 
 
+KEYWORDS = """
+import asyncio, multiprocessing
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
+NAMES = ("self", "fn", "func", "function", "original", "args", "kwargs", "iterable", "callback", "node", "context")
+KEYWORDS = {name: number for number, name in enumerate(NAMES)}
+class Pool(ThreadPoolExecutor): pass
+async def in_a_loop():
+    return await asyncio.to_thread(dict, **KEYWORDS)
+if __name__ == "__main__":
+    with request("r1"):
+        fork = multiprocessing.get_context("fork")
+        print(ThreadPoolExecutor(1).submit(dict, **KEYWORDS).result() == KEYWORDS)
+        print(Pool(1).submit(dict, **KEYWORDS).result() == KEYWORDS)
+        print(ProcessPoolExecutor(1, fork).submit(dict, **KEYWORDS).result() == KEYWORDS)
+        with ThreadPool(1) as pool: print(pool.apply(dict, kwds=KEYWORDS) == KEYWORDS)
+        with fork.Pool(1) as pool: print(pool.apply_async(dict, (), KEYWORDS).get() == KEYWORDS)
+        print(asyncio.run(in_a_loop()) == KEYWORDS)
+"""
+
+
+def test_job_takes_keywords_of_any_name(tmp_path: Path) -> None:
+    """`dict(self=1)` is a job like any other, in threads and processes."""
+    assert ["True"] * 6 == run_fresh(BEFORE + KEYWORDS, tmp_path).lines
+
+
 PROCESS_POOLS = {
     "pool-fork": """
 with request("r1"):

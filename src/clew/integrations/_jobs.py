@@ -23,7 +23,7 @@ class Job:
         self._function = function
         self._node = node
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         previous = current.get()
         current.set(self._node)
         try:

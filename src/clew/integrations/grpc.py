@@ -67,7 +67,7 @@ def uninstall() -> None:
 
 
 def _around_blocking(original: Any) -> Any:
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         return _call(original, self, args, kwargs)
 
     return call
@@ -92,7 +92,7 @@ def _call(original: Any, callable_: Any, args: tuple[Any, ...], kwargs: dict[str
 
 
 def _around_streaming(original: Any) -> Any:
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         return _begin(original, self, args, kwargs)
 
     return call

@@ -41,7 +41,7 @@ class _Job:
         self._function = function
         self._context = context
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         previous = current.get()
         current.set(None)
         if self._context is not None:
