@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from clew.collector.derive import Deriver
+from clew.collector.derive.deriver import SPANS_A_PASS
 from clew.collector.ingest.payload import check
 from clew.collector.patience import Patience
 from clew.collector.query import Query, RateFilter
@@ -56,7 +57,7 @@ def _insert(store: ClickHouseStore, spans: list[dict[str, Any]]) -> None:
 def _derive(store: ClickHouseStore, deriver: Deriver | None = None) -> None:
     deriver = deriver or Deriver(store)
     reader = Reader(store, Patience(), strict=True)
-    while not deriver.run_pass(reader):
+    while deriver.run_pass(reader) >= SPANS_A_PASS:
         pass
 
 

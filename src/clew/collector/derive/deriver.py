@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from clew.collector.store import SpanStore
 
 EVERY_S: Final = 10.0
+SELDOM_S: Final = 60.0  # ... where the last pass found so little that a question derives it in no time
+LITTLE: Final = 25_000  # spans: 400 a second in one minute
 REST: Final = 4  # so many times as long as a pass took it rests after it: a fifth of a core at most
 SPANS_A_PASS: Final = 750_000
 SPANS_A_QUESTION: Final = 150_000  # what a question has derived before it is answered; takes 0.2 s
@@ -41,7 +43,7 @@ class Deriver:
         self._thread = threading.Thread(target=self._run, name="clew-derive")
 
     def start(self) -> None:
-        """Derive every :data:`EVERY_S` from now on."""
+        """Derive every :data:`EVERY_S` from now on, every :data:`SELDOM_S` while little arrives."""
         self._thread.start()
 
     def close(self) -> None:
@@ -58,27 +60,27 @@ class Deriver:
     def catch_up(self, patience: Patience) -> bool:
         """Derive the newest that has changed, at most what a question may wait for; whether that was all."""
         with self._turn:
-            return self.step(Reader(self._store, patience, strict=True), SPANS_A_QUESTION)
+            return self.step(Reader(self._store, patience, strict=True), SPANS_A_QUESTION) < SPANS_A_QUESTION
 
-    def step(self, reader: Reader, spans: int) -> bool:
-        """Derive minutes of so many spans in each table, the newest first; whether nothing is left."""
-        return all([self._rates(reader, spans), self._links(reader, spans)])
+    def step(self, reader: Reader, spans: int) -> int:
+        """Derive minutes of so many spans in each table, the newest first; return how many, fewer when that is all."""
+        return max(self._rates(reader, spans), self._links(reader, spans))
 
-    def _rates(self, reader: Reader, spans: int) -> bool:
+    def _rates(self, reader: Reader, spans: int) -> int:
         changed = self._of_rates.changed(reader, spans)
         derive_rates(self._store, [minute for minute in changed if minute.is_whole])
         self._cover("rates", changed)
-        return sum(minute.spans for minute in changed) < spans
+        return sum(minute.spans for minute in changed)
 
-    def _links(self, reader: Reader, spans: int) -> bool:
+    def _links(self, reader: Reader, spans: int) -> int:
         changed = self._of_links.changed(reader, spans)
         if not changed:
-            return True
+            return 0
         numbers = {minute.number for minute in changed}
         beside = self._of_links.known(reader, homes_of(reader, numbers) - numbers)
         derive_links(self._store, reader, [minute for minute in (*changed, *beside) if minute.is_whole])
         self._cover("links", changed)
-        return sum(minute.spans for minute in changed) < spans
+        return sum(minute.spans for minute in changed)
 
     def _cover(self, table: Table, changed: Sequence[Minute]) -> None:
         """Note the arrivals of minutes whose derivation stays, for spans have gone since."""
@@ -98,18 +100,28 @@ class Deriver:
         while not self._ended.wait(rest_s):
             begun = time.monotonic()
             try:
-                done = self.run_pass(reader)
+                found = self.run_pass(reader)
             except GaveUp:
                 return
             except (StoreError, TooCostly) as error:
-                done = True
+                found = LITTLE
                 _log.warning("derive: %s", str(error).partition("\n")[0])
-            rest_s = max(EVERY_S if done else 0.0, REST * (time.monotonic() - begun))
+            rest_s = max(_rest_s(found), REST * (time.monotonic() - begun))
 
-    def run_pass(self, reader: Reader) -> bool:
-        """Take a step, and add up what is over. One at a time: a sum is newer than all its parts."""
+    def run_pass(self, reader: Reader) -> int:
+        """Take a step, and add up what is over; return the spans of it.
+
+        One at a time: a sum is newer than all its parts.
+        """
         with self._turn:
-            done = self.step(reader, SPANS_A_PASS)
+            found = self.step(reader, SPANS_A_PASS)
             derive_coarse(self._store, reader, "rates")
             derive_coarse(self._store, reader, "links")
-        return done
+        return found
+
+
+def _rest_s(found: int) -> float:
+    """Return how long to rest after a pass over so many spans: the minute that goes on is derived anew each time."""
+    if found >= SPANS_A_PASS:
+        return 0.0
+    return EVERY_S if found >= LITTLE else SELDOM_S
