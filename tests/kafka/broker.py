@@ -25,20 +25,25 @@ if TYPE_CHECKING:
 START_S = 120  # a JVM on a busy machine
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clew-tests"
 POM = Path(__file__).with_name("pom.xml")
-USER, PASSWORD = "clew", "secret"
+USER, PASSWORD = "clew", "secret-of-clew"
 
 _PROPERTIES = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SASL://127.0.0.1:{sasl_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl_port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SASL://127.0.0.1:{sasl_port},TLS://127.0.0.1:{tls_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl_port},TLS://127.0.0.1:{tls_port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SASL_SSL
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 listener.name.sasl.sasl.enabled.mechanisms=PLAIN
 listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
  user_{user}="{password}";
+listener.name.tls.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.tls.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.tls.ssl.keystore.type=PKCS12
+listener.name.tls.ssl.keystore.location={directory}/broker.p12
+listener.name.tls.ssl.keystore.password={password}
 log.dirs={directory}/data
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
@@ -76,13 +81,16 @@ class Broker:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self.port, self.sasl_port, controller = free_port(), free_port(), free_port()
+        self.port, self.sasl_port, self.tls_port, controller = (free_port() for _ in range(4))
         self.address = f"127.0.0.1:{self.port}"
         self._properties = directory / "server.properties"
-        ports = {"port": self.port, "sasl_port": self.sasl_port, "controller": controller}
+        ports = {"port": self.port, "sasl_port": self.sasl_port, "tls_port": self.tls_port, "controller": controller}
         text = _PROPERTIES.format(**ports, directory=directory, user=USER, password=PASSWORD)
         self._properties.write_text(text, encoding="utf-8")
-        self._java("kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c").wait(timeout=START_S)
+        self.certificate = _certificate(directory)
+        user = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
+        format_ = ["format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "--add-scram", user, "-c"]
+        self._java("kafka.tools.StorageTool", *format_).wait(timeout=START_S)
         self.start()
 
     def __enter__(self) -> Broker:
@@ -113,6 +121,16 @@ class Broker:
         java = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{jars()}/*", main]
         with (self._directory / "broker.log").open("ab") as log:
             return subprocess.Popen([*java, *arguments, str(self._properties)], stdout=log, stderr=subprocess.STDOUT)
+
+
+def _certificate(directory: Path) -> Path:
+    """Make a key for the broker, and return the file of its certificate, which clients are to trust."""
+    store = ["-alias", "broker", "-keystore", str(directory / "broker.p12"), "-storepass", PASSWORD]
+    name = ["-dname", "CN=127.0.0.1", "-ext", "SAN=ip:127.0.0.1", "-keyalg", "RSA", "-validity", "3650"]
+    path = directory / "broker.pem"
+    for command in (["-genkeypair", "-storetype", "PKCS12", *name], ["-exportcert", "-rfc", "-file", str(path)]):
+        subprocess.run(["keytool", *command, *store], check=True, timeout=START_S, capture_output=True)
+    return path
 
 
 _MOCK = """

@@ -1,6 +1,6 @@
 """A ClickHouse server for tests: its HTTP interface in front of the real, embedded engine, in a process of its own.
 
-``python clickhouse_server.py DIRECTORY`` prints the port; several collectors can then share one store, as with a
+``python clickhouse_server.py DIRECTORY PORT`` prints the port; several collectors can then share one store, as with a
 server. What it speaks is what ``clickhouse-connect`` asks: statements, parameters, settings, formats, error codes.
 """
 
@@ -29,7 +29,6 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     engine: queue.LifoQueue[Any]
-    writing: threading.Lock
 
     def do_GET(self) -> None:
         self._answer(b"Ok.\n") if self.path == "/ping" else self.do_POST()
@@ -80,28 +79,36 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class ClickHouseServer:
-    """The process, from construction until ``close``. ``url`` is what ``--store`` takes."""
+    """The process; it can be killed and started again on the same data. ``url`` is what ``--store`` takes."""
 
     def __init__(self, directory: Path) -> None:
-        command = [sys.executable, __file__, str(directory)]
+        self._directory = directory
+        self._port = 0
+        self.start()
+        self.url = f"clickhouse://default:@127.0.0.1:{self._port}/default"
+
+    def start(self) -> None:
+        """Start it, and return when it answers."""
+        command = [sys.executable, __file__, str(self._directory), str(self._port)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
-        self.url = f"clickhouse://default:@127.0.0.1:{int(self._process.stdout.readline())}/default"
+        self._port = int(self._process.stdout.readline())
 
-    def close(self) -> None:
+    def kill(self) -> None:
+        """kill -9."""
         self._process.kill()
         self._process.communicate()
 
 
-def main(directory: str) -> None:
+def main(directory: str, port: str) -> None:
     Handler.engine = queue.LifoQueue()
     for _ in range(_HANDLES):
         Handler.engine.put(chdb.connect(directory))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", int(port)), Handler)
     print(server.server_address[1], flush=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdin.read()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

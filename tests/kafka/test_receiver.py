@@ -216,6 +216,24 @@ print(work.trace.trace_id)
 """
 
 
+def test_an_orderly_end_hands_its_partitions_over_at_once(tmp_path: Path, real_address: str, topic: str):
+    """SIGTERM stores what is in hand and leaves the group: others need not wait for a session to run out."""
+    options = ["--kafka", f"{real_address}?session_timeout=300000", "--kafka-topic", topic, "--kafka-group", topic]
+    with CollectorProcess(tmp_path / "first", *options) as first:
+        wait_until(lambda: first.counter("kafka_partitions") == 5, PATIENCE_S)
+        with CollectorProcess(tmp_path / "second", *options) as second:
+            wait_until(lambda: second.counter("kafka_partitions") > 0, PATIENCE_S)
+            wait_until(lambda: first.counter("kafka_partitions") + second.counter("kafka_partitions") == 5, PATIENCE_S)
+            produce(real_address, topic, [message(span(number)) for number in range(50)])
+            assert 0 == first.stop(signal.SIGTERM)
+            wait_until(lambda: second.counter("kafka_partitions") == 5, PATIENCE_S)
+            wait_until(lambda: second.counter("kafka_lag") == 0, PATIENCE_S)
+            stored = all_ids(second)
+    with CollectorProcess(tmp_path / "first") as first:
+        stored += all_ids(first)
+    assert ids(*range(50)) == sorted(stored)
+
+
 def test_brokers_that_are_away_are_waited_for(tmp_path: Path):
     """The collector starts, serves everything else, and ends at once."""
     with CollectorProcess(tmp_path / "data", "--kafka", "127.0.0.1:1") as collector:

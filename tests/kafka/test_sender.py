@@ -210,6 +210,20 @@ def test_sasl_is_spoken(broker: Broker):
         sender.close()
 
 
+def test_tls_is_spoken(broker: Broker):
+    """With the broker's certificate it works; without, the reason is said, and nothing goes out."""
+    topic = make_topic(broker.address)
+    secured = f"kafka://{USER}:{PASSWORD}@127.0.0.1:{broker.tls_port}/{topic}?sasl=SCRAM-SHA-512"
+    clew.configure(service="test", reporter=f"{secured}&ca={broker.certificate}")
+    finish(1)
+    assert clew.flush(60)
+    sender = KafkaSender(f"{secured}&tls=yes")
+    try:
+        wait_until(lambda: "certificate verify failed" in problem_of(sender), 60)
+    finally:
+        sender.close()
+
+
 def problem_of(sender: KafkaSender) -> str:
     """Return what a try to send says."""
     with pytest.raises(SendError) as caught:
