@@ -74,12 +74,12 @@ class Collector:
 
 
 @contextlib.contextmanager
-def collector() -> Iterator[Collector]:
+def collector(*options: str) -> Iterator[Collector]:
     """Run ``clew up`` on free ports with an empty data directory; end it by SIGTERM."""
     with tempfile.TemporaryDirectory(prefix="clew-bench-") as directory:
         command = [str(Path(sys.executable).parent / "clew"), "up", "--data-dir", directory]
         process = subprocess.Popen(
-            [*command, "--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"],
+            [*command, "--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", *options],
             cwd=ROOT,
             env=environ(),
             stdout=subprocess.PIPE,

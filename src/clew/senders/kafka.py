@@ -70,7 +70,7 @@ class KafkaSender:
             "log_level": 0,  # librdkafka would write to the host's stderr; error_cb tells as much
             "error_cb": self._failed,
         }
-        self.timeout_s = _TIMEOUT_S
+        self.timeout_s = _TIMEOUT_S + int(str(self._settings["linger.ms"])) / 1_000
         self._producer: Producer | None = None
         self._owner = 0  # the process that made it
         self._batch: list[bytes] | None = None

@@ -148,10 +148,15 @@ class Ingest:
             return self._acknowledged(slow=True)
 
     def insert_range(
-        self, payloads: Sequence[Checked], token: str, source: str, *, again: bool
+        self, payloads: Sequence[Checked], token: str, source: str, *, failures: int
     ) -> list[tuple[int, str]]:
         """Store payloads that lie in a log of their own, past the journal: see :meth:`Ranges.insert`. One thread."""
-        return self._ranges.insert(payloads, token, source, again=again)
+        return self._ranges.insert(payloads, token, source, failures=failures)
+
+    @property
+    def group_bytes(self) -> int:
+        """How much one insert is to hold at most, in bytes."""
+        return self._group_bytes
 
     def set_aside(self, name: str, data: bytes) -> str:
         """Keep bytes that nobody can read for a person to look at; return where. ``OSError`` if the disk is full."""

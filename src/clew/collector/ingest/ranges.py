@@ -22,9 +22,15 @@ if TYPE_CHECKING:
     from clew.collector.metrics import Metrics
     from clew.collector.store import Kind, SpanStore
 
+TRIES_WHOLE: Final = 3  # so often a range is tried before it is cut in halves
+IN_A_ROW: Final = 40  # failures, and it is the store; twice the halvings that one payload of a million takes
 DOUBT_S: Final = 1.0  # longer than the engine takes from noting a token to having the rows
 
 _log = logging.getLogger("clew.collector")
+
+
+class PartlyThereError(Exception):
+    """Of a range that is repeated some payloads are stored and some are not."""
 
 
 class Ranges:
@@ -34,41 +40,79 @@ class Ranges:
         self._store = store
         self._metrics = metrics
         self._stored = stored
+        self._in_doubt = False  # an insert came through in part, perhaps
+        self._in_a_row = 0  # inserts that failed
 
-    def insert(self, payloads: Sequence[Checked], token: str, source: str, *, again: bool) -> list[tuple[int, str]]:
-        """Store payloads of one kind, once per ``token``; return the places of what the store cannot read, and why.
+    def insert(self, payloads: Sequence[Checked], token: str, source: str, *, failures: int) -> list[tuple[int, str]]:
+        """Store payloads of one kind, once per ``token``; return the places of what the store refuses, and why.
 
-        ``again``: this very range may be stored already, by an earlier try or by another process. Raises
-        :class:`StoreError`: then call it with ``again``, until it comes through.
+        ``failures``: tries before this one, by whomever, that may have come through. Raises :class:`StoreError`: then
+        call it again, with one failure more, until it comes through. After a few of them, if the store takes other
+        things, the range is cut in halves, and these again, to find the payload at fault.
         """
+        self._in_a_row = 0
+        try:
+            if failures >= TRIES_WHOLE and len(payloads) > 1 and self._store.works():
+                return self._halves(payloads, token, source)
+            return self._whole(payloads, token, source, failures > 0)
+        finally:
+            self._mend()
+
+    def _whole(self, payloads: Sequence[Checked], token: str, source: str, again: bool) -> list[tuple[int, str]]:
         full = [checked for checked in payloads if checked.items]
         try:
             new = not full or self._put(full, token, again)
-        except UnreadableRows as error:
-            return self._one_by_one(payloads, token, source, again, str(error))
+        except (PartlyThereError, UnreadableRows) as error:
+            if len(payloads) > 1:
+                return self._halves(payloads, token, source)
+            self._metrics.count("rows_unreadable_total")
+            return [(0, str(error))]
+        self._in_a_row = 0
         for checked in payloads:
             self._count(checked, source, new)
         return []
+
+    def _halves(self, payloads: Sequence[Checked], token: str, source: str) -> list[tuple[int, str]]:
+        """Store each half by itself, under a token of its own, always the same one."""
+        middle = len(payloads) // 2
+        first = self._half(payloads[:middle], f"{token}.0", source)
+        second = self._half(payloads[middle:], f"{token}.1", source)
+        return first + [(middle + place, why) for place, why in second]
+
+    def _half(self, payloads: Sequence[Checked], token: str, source: str) -> list[tuple[int, str]]:
+        try:
+            return self._whole(payloads, token, source, True)
+        except StoreError as error:
+            self._in_a_row += 1
+            if self._in_a_row > IN_A_ROW or not self._store.works():
+                raise  # it is the store
+            if len(payloads) > 1:
+                return self._halves(payloads, token, source)
+            return [(0, str(error))]
 
     def _put(self, payloads: Sequence[Checked], token: str, again: bool) -> bool:
         """Insert; return False where everything was there."""
         kind = payloads[0].kind
         rows = b",".join([checked.rows for checked in payloads])
+        self._in_doubt |= again
         if again and self._holds(kind, payloads):
-            self._mend()
             return False
         self._store.insert(kind, rows, token)
         if again and not self._comes_to_hold(kind, payloads):
             # The engine notes a token before it has the rows, and was killed in between or found the disk full.
             self._store.insert(kind, rows, f"{token}.{uuid.uuid4().hex}")
-        if again:
-            self._mend()
         self._metrics.count("inserts_total")
         return True
 
     def _holds(self, kind: Kind, payloads: Sequence[Checked]) -> bool:
-        """Look for both ends: a client that sent the last one twice must not make the rest look stored."""
-        return all(self._store.holds(kind, rows) for rows in {payloads[0].rows, payloads[-1].rows})
+        """Look for both ends: a client that sent the last one twice must not make the rest look stored.
+
+        Raises :class:`PartlyThereError` where one is there without the other: they were stored in parts.
+        """
+        first, last = (self._store.holds(kind, payload.rows) for payload in (payloads[0], payloads[-1]))
+        if first != last:
+            raise PartlyThereError
+        return first
 
     def _comes_to_hold(self, kind: Kind, payloads: Sequence[Checked]) -> bool:
         """Look once more after a while: another process may be about to finish this very insert."""
@@ -78,23 +122,15 @@ class Ranges:
         return self._holds(kind, payloads)
 
     def _mend(self) -> None:
+        """Have the store see to what it derives. Tried again with the next range when it fails."""
+        if not self._in_doubt:
+            return
         try:
             self._store.mend()
         except StoreError as error:
             _log.warning("ingest: what follows from the rows could not be made again: %s", error)
-
-    def _one_by_one(
-        self, payloads: Sequence[Checked], token: str, source: str, again: bool, reason: str
-    ) -> list[tuple[int, str]]:
-        """Find what the store cannot read; each payload has a token of its own then, always the same one."""
-        if len(payloads) == 1:
-            self._metrics.count("rows_unreadable_total")
-            return [(0, reason)]
-        found = []
-        for place, checked in enumerate(payloads):
-            bad = self.insert([checked], f"{token}.{place}", source, again=again)
-            found += [(place, why) for _, why in bad]
-        return found
+            return
+        self._in_doubt = False
 
     def _count(self, checked: Checked, source: str, new: bool) -> None:
         count = self._metrics.count

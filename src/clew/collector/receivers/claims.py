@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MARK: Final = "clew1"
+_MESSAGE_BYTES: Final = 200
 
 
 class Message(NamedTuple):
@@ -66,7 +67,7 @@ class Claim:
         self._promised = promised[0] if promised and promised[0] > start else 0
         self._seen = start  # the offset behind the last one that was seen, with a message or without
         self._messages: list[Message] = []
-        self.size = 0  # bytes of messages
+        self.size = 0  # bytes that messages take here
 
     def take(self, message: Message) -> None:
         """Take the next message; what was taken before is left out."""
@@ -74,7 +75,7 @@ class Claim:
             return
         self._seen = message.offset + 1
         self._messages.append(message)
-        self.size += len(message.value)
+        self.size += size_of(message)
 
     def pass_by(self, offset: int) -> None:
         """Note that up to this offset there is nothing more: the end of the partition, for now."""
@@ -102,8 +103,13 @@ class Claim:
     def settle(self, done: Range) -> None:
         """Go on behind a range that is stored and whose end is committed."""
         self._messages = [message for message in self._messages if message.offset >= done.end]
-        self.size = sum(len(message.value) for message in self._messages)
+        self.size = sum(map(size_of, self._messages))
         self.start, self._promised, self.claimed_by = done.end, 0, ""
+
+
+def size_of(message: Message) -> int:
+    """Return about what a message takes in memory: millions of empty ones are no small thing."""
+    return len(message.value) + _MESSAGE_BYTES
 
 
 def write_metadata(end: int, store: str) -> str:

@@ -23,7 +23,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from clew.brokers import LOGS_SUFFIX
 from clew.collector.ingest.payload import BadPayload, Checked, check
-from clew.collector.receivers.claims import Claim, Message, write_metadata
+from clew.collector.receivers.claims import Claim, Message, size_of, write_metadata
 from clew.collector.store import StoreError
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class KafkaReceiver:
         self._kinds: dict[str, Kind] = {source.topic: "spans", source.logs_topic or source.topic + LOGS_SUFFIX: "logs"}
         self._claims: dict[tuple[str, int], Claim] = {}
         self._dead = DeadLetters(ingest, source.brokers)
+        self._batch_bytes = min(BATCH_BYTES, ingest.group_bytes)
         self._lag = 0
         self._closing = threading.Event()
         self._metrics.gauge("kafka_lag", lambda: self._lag)
@@ -114,7 +115,8 @@ class KafkaReceiver:
                 "partition.assignment.strategy": "range,roundrobin",  # eager: nobody holds on to what goes to others
                 "session.timeout.ms": int(options.get("session_timeout", SESSION_MS)),
                 "topic.metadata.refresh.interval.ms": 10_000,  # a topic that is made later
-                "queued.max.messages.kbytes": BATCH_BYTES // 1_000,
+                "queued.max.messages.kbytes": self._batch_bytes // 1_000,
+                "fetch.max.bytes": max(self._batch_bytes, 1_000_000),
                 "log_level": 0,
                 "error_cb": lambda error: _log.warning("kafka: %s", error.str()),
             }
@@ -158,7 +160,7 @@ class KafkaReceiver:
         """Take messages until there is enough, or time is up since a range was there to store."""
         deadline = math.inf
         size = 0
-        while not self._closing.is_set() and size < BATCH_BYTES and time.monotonic() < deadline:
+        while not self._closing.is_set() and size < self._batch_bytes and time.monotonic() < deadline:
             if deadline == math.inf and any(claim.is_ready for claim in self._claims.values()):
                 deadline = time.monotonic() + max(GATHER_S, GATHER_PARTITION_S * len(self._claims))
             message = consumer.poll(POLL_S)
@@ -174,9 +176,9 @@ class KafkaReceiver:
         if error is None and claim is not None:
             if claim.is_new and message.offset() > claim.start > 0:
                 self._note_gap(consumer, claim)
-            value = message.value() or b""
-            claim.take(Message(message.offset(), value))
-            return len(value)
+            found = Message(message.offset(), message.value() or b"")
+            claim.take(found)
+            return size_of(found)
         if error is None or error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:  # one that is not there yet
             return 0
         if error.code() != KafkaError._PARTITION_EOF:
@@ -264,15 +266,15 @@ class KafkaReceiver:
     def _insert(self, work: _Work) -> bool:
         """Store a range; False when the store does not take it now."""
         try:
-            bad = self._ingest.insert_range(work.payloads, work.range.token, "kafka", again=work.again)
+            bad = self._ingest.insert_range(work.payloads, work.range.token, "kafka", failures=work.failures)
         except StoreError as error:
             self._metrics.count("insert_failures_total")
             _log.warning("kafka: the store failed, fetching pauses until it is back: %s", _said(error))
-            work.again = True
+            work.failures += 1
             return False
         for place, reason in bad:
             self._dead.send(work.range, work.messages[place], "store", reason)
-        if work.again:
+        if work.failures:
             self._metrics.count("kafka_ranges_repeated_total")
         return True
 
@@ -282,7 +284,7 @@ class _Work:
 
     def __init__(self, found: Range) -> None:
         self.range = found
-        self.again = found.again
+        self.failures = int(found.again)  # tries that may have come through
         self.payloads: list[Checked] = []
         self.messages: list[Message] = []  # where each payload is from
 
