@@ -26,6 +26,7 @@ CLIENT = (
     Budget("flask", "Flask request, server span", 15.0, "≤ 15 µs"),
     Budget("httpx", "httpx call, client span", 15.0, "≤ 15 µs"),
     Budget("requests", "requests call, client span", 15.0, "≤ 15 µs"),
+    Budget("sql", "database statement, client span", 8.0, "≤ 8 µs"),
     Budget("log", "log record stamped", 0.4, "≤ 0.4 µs"),
 )
 IMPORT_MS = 15.0

@@ -16,9 +16,9 @@ from benchmarks.environment import PYTHON, ROOT, environ, say, sink
 
 # library -> rows; "compiled" is clew with a compiled core
 CELLS: dict[str, tuple[str, ...]] = {
-    "clew": ("span", "total", "asgi", "flask", "httpx", "requests", "log"),
+    "clew": ("span", "total", "asgi", "flask", "httpx", "requests", "sql", "log"),
     "compiled": ("span", "total", "asgi"),
-    "opentelemetry": ("span", "total", "asgi", "flask", "httpx", "requests"),
+    "opentelemetry": ("span", "total", "asgi", "flask", "httpx", "requests", "sql"),
     "ddtrace": ("span", "total", "asgi", "httpx", "requests"),
     "py_zipkin": ("span", "total"),
     "correlation": ("asgi", "log"),

@@ -198,6 +198,33 @@ def call_requests(session: requests.Session, count: int) -> None:
         session.get(_URL)
 
 
+# Statements: the smallest that a database answers, in memory, by the driver that Python brings.
+
+
+class Statements:
+    """Asks by one of two connections: tracing on, tracing off."""
+
+    def __init__(self, bare: Any, traced: Any) -> None:
+        self._cursors = {False: _cursor_with_items(bare), True: _cursor_with_items(traced)}
+        self._cursor = self._cursors[False]
+
+    def switch(self, on: bool) -> None:
+        """Choose the connection."""
+        self._cursor = self._cursors[on]
+
+    def ask(self, count: int) -> None:
+        """Run statements one after another."""
+        execute = self._cursor.execute
+        for _ in range(count):
+            execute("SELECT name FROM items WHERE id = ?", (42,))
+
+
+def _cursor_with_items(connection: Any) -> Any:
+    cursor = connection.cursor()
+    cursor.execute("CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT)")
+    return cursor
+
+
 # Logging
 
 

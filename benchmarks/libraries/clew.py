@@ -84,6 +84,19 @@ def _calls(library: str, operate: Any) -> Case:
     return Case(operate, switch, _settle)
 
 
+def sql() -> Case:
+    """A statement by a traced connection, inside a trace; with the line that asked."""
+    import sqlite3
+
+    _configure()
+    bare = sqlite3.connect(":memory:")
+    clew.instrument("sqlite3")
+    traced = sqlite3.connect(":memory:")
+    clew.start_span("root")
+    statements = scenes.Statements(bare, traced)
+    return Case(statements.ask, statements.switch, _settle)
+
+
 def log() -> Case:
     """A record stamped on its way to a handler, inside a trace."""
     from clew import logging as clew_logging

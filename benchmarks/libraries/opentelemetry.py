@@ -102,6 +102,21 @@ def requests() -> Case:
     return Case(lambda count: scenes.call_requests(session, count), switch, provider.force_flush)
 
 
+def sql() -> Case:
+    """A statement by an instrumented connection, inside a trace."""
+    import sqlite3
+
+    from opentelemetry.instrumentation.sqlite3 import SQLite3Instrumentor
+
+    provider = _provider()
+    bare = sqlite3.connect(":memory:")
+    SQLite3Instrumentor().instrument()
+    traced = sqlite3.connect(":memory:")
+    _open_root(provider)
+    statements = scenes.Statements(bare, traced)
+    return Case(statements.ask, statements.switch, provider.force_flush)
+
+
 def _open_root(provider: Any) -> None:
     from opentelemetry import context, trace
 
