@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from clew.testing import recorded
+from integrations.database_servers import memcached_server as memcached_server
 from integrations.database_servers import mysql_server as mysql_server
 from integrations.database_servers import postgres_server as postgres_server
 from integrations.database_servers import redis_cluster as redis_cluster

@@ -189,3 +189,18 @@ def redis_cluster() -> Iterator[Server]:
         assert run_once(*cli, "ADDSLOTSRANGE", "0", "16383")
         wait_until(lambda: b"cluster_state:ok" in output(*cli, "INFO"), "the cluster")
         yield server
+
+
+@contextlib.contextmanager
+def memcached() -> Iterator[Server]:
+    port = free_port()
+    with folder() as path:
+        command = [program("memcached"), "-l", "127.0.0.1", "-p", str(port), "-m", "16"]
+        with running(command, path, lambda: accepts(port)):
+            yield Server(port)
+
+
+@pytest.fixture(scope="session")
+def memcached_server() -> Iterator[Server]:
+    with memcached() as server:
+        yield server

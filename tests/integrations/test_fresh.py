@@ -203,7 +203,8 @@ FOREIGN = """
 import asyncio, functools, inspect, multiprocessing.pool, queue, threading
 import concurrent.futures.thread, concurrent.futures.process
 import aiohttp, flask, gevent.threadpool, gunicorn.glogging, httpx, requests, sqlite3, starlette.applications
-import aiomysql, asyncpg, psycopg, pymysql, psycopg2, psycopg_pool, redis, redis.asyncio, redis.cluster, sqlalchemy
+import aiomysql, asyncpg, psycopg, pymemcache, pymysql, psycopg2
+import psycopg_pool, redis, redis.asyncio, redis.cluster, sqlalchemy
 import aiosqlite, apscheduler.schedulers.base, grpc.aio, uvicorn.protocols.http.h11_impl, werkzeug.serving
 from clew import _patch
 """

@@ -53,6 +53,7 @@ def test_all_that_is_installed_is_returned() -> None:
         *(["mysqlclient"] if find_spec("MySQLdb") else []),  # which has to be compiled
         "aiomysql",
         "redis",
+        "pymemcache",
         "sqlalchemy",
         "threads",
         "processes",

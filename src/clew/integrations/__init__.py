@@ -69,6 +69,7 @@ _KNOWN: Final = (
     _Known(("mysqlclient", "MySQLdb"), _Integration("mysqldb", "MySQLdb")),
     _Known(("aiomysql",), _Integration("aiomysql", "aiomysql")),
     _Known(("redis",), _Integration("redis", "redis")),
+    _Known(("pymemcache",), _Integration("pymemcache", "pymemcache")),
     _Known(("sqlalchemy",), _Integration("sqlalchemy", "sqlalchemy.engine")),
     _Known(("threads",), _Integration("threads", "threading")),
     _Known(("processes",), _Integration("processes", "threading")),
