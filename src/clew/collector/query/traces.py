@@ -79,7 +79,7 @@ def _newest(reader: Reader, search: Search) -> Iterator[Found]:
     searched = False
     while left > 0 and slices:
         begin, end = slices.next()
-        page = min(left, ask.page)
+        page = ask.page(left)
         try:
             rows = ask.rows(begin, end, place, page)
         except TooCostly as costly:
@@ -96,9 +96,13 @@ def _newest(reader: Reader, search: Search) -> Iterator[Found]:
         else:
             place = _place(rows[-1], "started")
             slices.done_down_to(place.key)
-        lines = ask.judged(rows)
-        left -= len(lines)
-        yield Found(lines, place if slices else None)
+        good = ask.judged(rows)
+        more = len(good) > left
+        if more:
+            good = good[:left]
+            place = _place(good[-1], "started")
+        left -= len(good)
+        yield Found(list(map(make_summary, good)), place if slices or more else None)
 
 
 def _sorted(reader: Reader, search: Search) -> Iterator[Found]:
@@ -133,8 +137,11 @@ class _Asker:
         self._order = ORDERS[search.order]
         self._judges = needs_tree(search.query)
         self._reads_lines = any(isinstance(node, Text) for node in walk(search.query))
-        self.page = _PAGE_JUDGED if self._judges else _PAGE_TRACES
         self._values, self._parts = compiled(search.query)
+
+    def page(self, wanted: int) -> int:
+        """Return how many rows a statement is to give: of those that are judged afterwards few may be left."""
+        return _PAGE_JUDGED if self._judges else min(wanted, _PAGE_TRACES)
 
     def rows(self, begin: int, end: int, after: Place | None, limit: int) -> list[dict[str, Any]]:
         """Return what the engine finds in a stretch of time."""
@@ -156,35 +163,36 @@ class _Asker:
         found: list[tuple[Place, dict[str, Any]]] = []
         place, wanted = self._search.after, self._search.limit + 1
         while len(found) < wanted:
-            page = min(wanted, self.page)
+            page = self.page(wanted)
             rows = self.rows(begin, end, place, page)
-            places = {short_id(row["id"]): _place(row, self._order) for row in rows}
-            found += [(places[line["traceId"]], line) for line in self.judged(rows)]
+            found += [(_place(row, self._order), make_summary(row)) for row in self.judged(rows)]
             if len(rows) < page:
                 break
             place = _place(rows[-1], self._order)
         return found[:wanted]
 
     def judged(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return the lines of the rows; only those found, where the engine could not decide."""
-        lines = list(map(make_summary, rows))
-        if not self._judges or not lines:
-            return lines
-        keys = [self._reader.key(line["traceId"]) for line in lines]
+        """Return the rows; only those found, where the engine could not decide."""
+        if not self._judges or not rows:
+            return rows
+        keys = [self._key(row) for row in rows]
         traces: dict[str, list[Span]] = {}
         for key, spans in reading.pages(self._reader, keys):
             traces.setdefault(key, []).extend(spans)
         said = self._said(keys) if self._reads_lines else {}
         query = self._search.query
         good = {key for key in traces if matches(query, traces[key], said.get(key, {}))}
-        return [line for line in lines if self._reader.key(line["traceId"]) in good]
+        return [row for row in rows if self._key(row) in good]
+
+    def _key(self, row: dict[str, Any]) -> str:
+        return self._reader.key(short_id(row["id"]))
 
     def _said(self, keys: Sequence[str]) -> dict[str, dict[str, list[str]]]:
         found: dict[str, dict[str, list[str]]] = {}
         buckets = reading.bucket_numbers(self._reader, list(keys))
         parameters = {"trace_ids": [key.zfill(32) for key in keys], "buckets": buckets, "limit": _MAX_LINES}
         for row in self._reader.select("read_said", parameters):
-            lines = found.setdefault(self._reader.key(short_id(row["id"])), {}).setdefault(row["span_id"], [])
+            lines = found.setdefault(self._key(row), {}).setdefault(row["span_id"], [])
             lines += [row["message"], row["exception"]]
         return found
 

@@ -128,10 +128,8 @@ def _losses(call: Call, view: dict[str, Any]) -> list[Loss]:
     services = [service["name"] for service in view["services"]]
     if not services or not view["timestamp"]:
         return []
-    begin = view["timestamp"]
-    return losses(
-        call.reader, everything(begin, begin + view["durationUs"] + _TOLD_US), _TOLD_US, _MAX_LOSSES, services
-    )
+    begin, length = view["timestamp"], min(view["durationUs"], asking.HOUR_US)
+    return losses(call.reader, everything(begin, begin + length + _TOLD_US), _TOLD_US, _MAX_LOSSES, services)
 
 
 OPERATIONS: Final = (
