@@ -33,10 +33,12 @@ test: lint
 # With a real Apache Kafka broker, which the tests start (Java and Maven needed, the jars are fetched once into
 # ~/.cache/clew-tests); CLEW_TEST_KAFKA=host:port takes one that runs.
 test-kafka: setup
+	@cd tests && ../$(BIN)/python -m kafka.broker
 	CLEW_TEST_KAFKA=$${CLEW_TEST_KAFKA:-start} $(BIN)/python -m pytest tests/kafka
 
 # Three collectors in one group, killed again and again for ten minutes.
 soak: setup
+	@cd tests && ../$(BIN)/python -m kafka.broker
 	CLEW_TEST_KAFKA=start CLEW_SOAK_S=$${CLEW_SOAK_S:-600} $(BIN)/python -m pytest tests/kafka/test_soak.py
 
 bench: setup

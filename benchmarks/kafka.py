@@ -18,7 +18,7 @@ from benchmarks.measure import measure_floor
 from benchmarks.process import collector
 from benchmarks.spans import SPANS_A_TRACE, Data
 
-_SPANS = 480_000
+_SPANS = 240_000
 _PARTITIONS = 6
 _WAYS = (SPANS_A_TRACE, 120, 1_200)  # spans a message; the first is what clew's own reporter sends: a trace
 _LIMIT_S = 300.0

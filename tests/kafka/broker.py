@@ -235,3 +235,7 @@ def consume(address: str, topic: str, count: int, timeout_s: float = 60) -> list
     finally:
         consumer.close()
     return found
+
+
+if __name__ == "__main__":  # before the tests, for a download may take longer than one of them
+    print(why_none() or jars())

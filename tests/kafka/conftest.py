@@ -7,6 +7,7 @@ it can, and what needs a real one says so.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ from kafka.broker import Broker, MockBroker, why_none
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+HERE = Path(__file__).parent
 WANTED = os.environ.get("CLEW_TEST_KAFKA", "")
 
 
@@ -49,3 +51,10 @@ def real_address(request: pytest.FixtureRequest) -> str:
     if WANTED not in ("", "start"):
         return WANTED
     return str(request.getfixturevalue("broker").address)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests time for the start of a broker, which is the first one's."""
+    for item in items:
+        if item.path.parent == HERE and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(300))
