@@ -12,6 +12,7 @@ import pytest
 import clew
 from clew.integrations import _sql
 from clew.testing import recorded
+from integrations.fresh import MARK, run_fresh
 from integrations.kit_common import without_times
 
 if TYPE_CHECKING:
@@ -145,6 +146,60 @@ def test_classes_of_the_application_keep_working(clew_spans: MemorySender) -> No
         connection.close()
     clew.uninstrument()
     assert ["SELECT", "SELECT"] == [span["name"] for span in clew_spans.spans()]
+
+
+OVERRIDING = """
+import sqlite3
+log = []
+def noting(*names):
+    def method(name):
+        def call(self, *args, **kwargs):
+            log.append(f"{type(self).__name__}.{name}")
+            return getattr(super(namespace["own"], self), name)(*args, **kwargs)
+        return call
+    namespace = {name: method(name) for name in names}
+    return namespace
+def own(title, base, *names):
+    namespace = noting(*names)
+    namespace["own"] = type(title, (base,), dict(namespace))
+    return namespace["own"]
+K = own("K", sqlite3.Cursor, "execute", "executemany", "executescript", "fetchone")
+class Making(sqlite3.Connection):
+    def cursor(self, factory=K):
+        log.append("cursor"); return super().cursor(factory)
+factories = [Making, sqlite3.Connection, own("X", sqlite3.Connection, "execute", "executemany", "executescript")]
+factories.append(own("Y", sqlite3.Connection, "commit", "rollback", "cursor", "__enter__", "__exit__"))
+MARKED
+for factory in factories:
+    db = sqlite3.connect(":memory:", factory=factory); db.row_factory = sqlite3.Row
+    made = [db.execute("CREATE TABLE t(x)"), db.executemany("INSERT INTO t VALUES (?)", [(1,)])]
+    made += [db.executescript("SELECT 1"), db.cursor(), db.cursor().execute("SELECT 1")]
+    print([type(cursor).__name__ for cursor in made], type(db.execute("SELECT 1").fetchone()).__name__)
+    with db: db.execute("INSERT INTO t VALUES (2)")
+    try:
+        with db: db.execute("INSERT INTO t VALUES (3)"); 1 / 0
+    except ZeroDivisionError: pass
+    db.commit(); db.rollback()
+    for wrong in ((), (3,), ("SELECT ?", (1,), 3), ("SELECT",)):
+        for call in (db.execute, db.executemany, db.cursor().execute):
+            try: call(*wrong)
+            except Exception as problem: print(repr(problem))
+print(log)
+"""
+
+
+def test_subclass_s_own_methods_are_called_as_sqlite3_calls_them(tmp_path: Path) -> None:
+    """Whichever it overrides: what is called, what comes back and what is complained of are the same without clew."""
+    plain = run_fresh(OVERRIDING.replace("MARKED", ""), tmp_path, "none").lines
+    for way in ("first", "last"):
+        assert plain == run_fresh(OVERRIDING.replace("MARKED", MARK), tmp_path, way).lines
+    assert len(plain) > 4
+
+
+def test_cursor_that_a_connection_made_goes_on_to_be_traced(db: sqlite3.Connection, clew_spans: MemorySender) -> None:
+    """What `connection.execute()` returns is a cursor like any other."""
+    db.execute("SELECT 1").execute("SELECT 2 FROM items")
+    assert ["SELECT", "SELECT items"] == [span["name"] for span in clew_spans.spans()]
 
 
 def test_nothing_is_left_when_taken_out(clew_spans: MemorySender) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import sqlite3
 import sqlite3.dbapi2
+import sys
 from typing import Any, Final
 
 from clew._patch import patch, unpatch
@@ -51,21 +52,31 @@ def _around_connect(original: Any) -> Any:
 
 
 class _TracedConnection(sqlite3.Connection):
-    """Its ``execute`` and kin go by a cursor, as sqlite3's own do; but those make theirs without asking ``cursor``."""
+    """Its ``execute`` and kin go by a cursor, as sqlite3's own do; but those make theirs in C."""
 
     __slots__ = ()  # as sqlite3's own: no attributes
 
     def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
         return super().cursor(_traced_cursor(factory))
 
-    def execute(self, sql: str, *args: Any) -> Any:
-        return self.cursor().execute(sql, *args)
+    def execute(self, *args: Any) -> Any:
+        return self._cursor().execute(*args)
 
-    def executemany(self, sql: str, *args: Any) -> Any:
-        return self.cursor().executemany(sql, *args)
+    def executemany(self, *args: Any) -> Any:
+        return self._cursor().executemany(*args)
 
-    def executescript(self, sql_script: str) -> Any:
-        return self.cursor().executescript(sql_script)
+    def executescript(self, *args: Any) -> Any:
+        return self._cursor().executescript(*args)
+
+    if sys.version_info >= (3, 11):
+
+        def _cursor(self) -> Any:
+            """Make a plain cursor. A subclass that overrides ``cursor`` is not asked."""
+            return super().cursor(_TracedCursor)
+    else:
+
+        def _cursor(self) -> Any:
+            return self.cursor()
 
     def commit(self) -> None:
         if not self.in_transaction:
@@ -89,15 +100,21 @@ class _TracedConnection(sqlite3.Connection):
 class _TracedCursor(sqlite3.Cursor):
     __slots__ = ()
 
-    def execute(self, sql: str, *args: Any) -> Any:
+    def execute(self, *args: Any) -> Any:
+        if not args:
+            return super().execute()  # type: ignore[call-arg]  # it complains in sqlite3's words
+        sql = args[0]
         with _sql.start(sql, _DATABASE) as span:
-            super().execute(_sql.commented(sql), *args)
+            super().execute(_sql.commented(sql), *args[1:])
             _sql.note_rows(span, self.rowcount)
         return self
 
-    def executemany(self, sql: str, *args: Any) -> Any:
+    def executemany(self, *args: Any) -> Any:
+        if not args:
+            return super().executemany()  # type: ignore[call-arg]  # it complains in sqlite3's words
+        sql = args[0]
         with _sql.start(sql, _DATABASE) as span:
-            super().executemany(_sql.commented(sql), *args)
+            super().executemany(_sql.commented(sql), *args[1:])
             _sql.note_rows(span, self.rowcount)
         return self
 
