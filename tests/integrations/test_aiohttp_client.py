@@ -151,6 +151,67 @@ class TestStreams:
             span["tags"]["error.type"],
         )
 
+    @pytest.mark.parametrize("way", ["read", "text", "pieces", "line", "sock_read", "wait_for", "cancel"])
+    async def test_body_that_takes_too_long_is_an_error(
+        self, clew_spans: MemorySender, session_options: dict[str, Any], way: str
+    ) -> None:
+        """By the session's time-outs or the caller's own, in whatever way it is read."""
+        more = asyncio.Event()
+        limits = aiohttp.ClientTimeout(None, sock_read=0.2) if way == "sock_read" else aiohttp.ClientTimeout(total=0.2)
+        if way in ("wait_for", "cancel"):
+            limits = aiohttp.ClientTimeout(total=None)
+
+        async def read(response: aiohttp.ClientResponse) -> None:
+            if way == "pieces":
+                async for _ in response.content.iter_any():
+                    pass
+            elif way == "line":
+                await response.content.readline()
+            elif way == "wait_for":
+                await asyncio.wait_for(response.read(), 0.2)
+            elif way == "cancel":
+                reading = asyncio.create_task(response.content.read())
+                asyncio.get_running_loop().call_later(0.2, reading.cancel)
+                await reading
+            else:
+                await getattr(response, "text" if way == "text" else "read")()
+
+        async with slow_server(more) as server, aiohttp.ClientSession(**session_options, timeout=limits) as session:
+            with pytest.raises((asyncio.TimeoutError, asyncio.CancelledError)):
+                async with session.get(server.make_url("/")) as response:
+                    await read(response)
+            more.set()
+        (span,) = clients(clew_spans)
+        assert "200" == span["tags"]["http.status_code"]
+        assert span["tags"]["error.type"].rpartition(".")[2] in ("TimeoutError", "SocketTimeoutError", "CancelledError")
+
+    async def test_time_out_that_the_caller_catches_is_an_error(
+        self, clew_spans: MemorySender, session_options: dict[str, Any]
+    ) -> None:
+        """Also where the response is released later."""
+        more = asyncio.Event()
+        limits = aiohttp.ClientTimeout(total=0.2)
+        async with slow_server(more) as server, aiohttp.ClientSession(**session_options, timeout=limits) as session:
+            async with session.get(server.make_url("/")) as response:
+                with pytest.raises(asyncio.TimeoutError):
+                    await response.content.read()
+            more.set()
+        (span,) = clients(clew_spans)
+        assert "TimeoutError" == span["tags"]["error.type"].rpartition(".")[2]
+
+    async def test_failure_of_the_caller_is_not_the_call_s(
+        self, clew_spans: MemorySender, session_options: dict[str, Any]
+    ) -> None:
+        """What the caller raises while the body is still to come has nothing to do with it."""
+        more = asyncio.Event()
+        async with slow_server(more) as server, aiohttp.ClientSession(**session_options) as session:
+            with pytest.raises(TimeoutError):
+                async with session.get(server.make_url("/")):
+                    raise TimeoutError
+            more.set()
+        (span,) = clients(clew_spans)
+        assert "error" not in span["tags"]
+
     async def test_status_that_is_raised_shows_no_secret(
         self, clew_spans: MemorySender, session_options: dict[str, Any]
     ) -> None:

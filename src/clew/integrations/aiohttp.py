@@ -15,6 +15,8 @@ Tested with aiohttp 3.14.
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -280,10 +282,29 @@ def _follow_response() -> None:
 def _around_end(original: Any) -> Any:
     def end(self: aiohttp.ClientResponse) -> Any:
         if _bodies.is_open(self):
-            _bodies.end(self, self.content.exception() if self.content else None)
+            _bodies.end(self, _broken_by(self.content))
         return original(self)
 
     return end
+
+
+def _broken_by(content: Any) -> BaseException | None:
+    """Return what ended a body too early: what the connection said, or what its reader is just being told.
+
+    A total time-out, or the caller's own, interrupts the reading task and leaves no mark on the body.
+    """
+    if not content:
+        return None
+    if content.exception() is not None:
+        return content.exception()  # type: ignore[no-any-return]
+    error = sys.exc_info()[1]
+    traceback = None if error is None else error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_locals.get("self") is not content:
+        traceback = traceback.tb_next
+    if traceback is not None:  # else it is the caller's own affair
+        return error
+    is_late = getattr(getattr(content, "_timer", None), "_cancelled", False)  # the caller has caught it
+    return asyncio.TimeoutError() if is_late else None
 
 
 def _absolute(session: aiohttp.ClientSession, url: Any) -> str:
