@@ -128,6 +128,41 @@ wait(begun)
 with request("r2"): pool.give(1)
 thread.join()
 """,
+    "limit-by-semaphore": """
+limit, seen = threading.Semaphore(1), []
+def job():
+    with limit: seen.append(whose())
+limit.acquire()
+with request("r1"):
+    thread = threading.Thread(target=job); thread.start()
+with request("r2"): limit.release()
+thread.join(); print(*seen)
+""",
+    "results-of-processes": """
+import multiprocessing
+results = multiprocessing.get_context("fork").Queue()
+def job(): results.get(); print(whose())
+with request("r1"):
+    child = multiprocessing.get_context("fork").Process(target=results.put, args=(1,)); child.start()
+    thread = threading.Thread(target=job); thread.start(); thread.join()
+child.join()
+""",
+    "asyncio-pool-of-connections": """
+import asyncio, types
+pool = types.ModuleType("pool")
+exec('async def take(queue): return await queue.get()', vars(pool))
+async def main():
+    queue, limit = asyncio.LifoQueue(), asyncio.Semaphore(0)
+    async def job():
+        await ended.wait(); await pool.take(queue); print(whose())
+        async with limit: print(whose())
+    ended = asyncio.Event()
+    with request("r1"): task = asyncio.create_task(job())
+    ended.set(); await asyncio.sleep(0)
+    with request("r2"): queue.put_nowait("connection"); limit.release()
+    await task
+asyncio.run(main())
+""",
     "asyncio-task": """
 import asyncio
 async def main():
@@ -458,6 +493,176 @@ with request("r1"):
     listener.stop()
 """,
 }
+
+
+THREAD_FED = """
+import collections, itertools
+numbers, jobs = itertools.count(), collections.deque()
+PREPARE
+def work():
+    while True:
+        TAKE; reply.append(whose()); done.set()
+def ask():
+    reply, done = job = [], threading.Event()
+    GIVE; wait(done)
+    return reply[0]
+with request("r1"):
+    threading.Thread(target=work, daemon=True).start()
+    assert ask() == "r1"
+    def meanwhile():
+        with request("r2"): print(ask())
+    contextvars.Context().run(meanwhile)
+with request("r3"): print(ask())
+"""
+FED_BY = {
+    "lifo": ("import queue; there = queue.LifoQueue()", "reply, done = there.get()", "there.put(job)"),
+    "lifo-nowait": (
+        "import queue; there, more = queue.LifoQueue(), threading.Lock(); more.acquire()",
+        "more.acquire(); reply, done = there.get_nowait()",
+        "there.put_nowait(job); more.release()",
+    ),
+    "priority": (
+        "import queue; there = queue.PriorityQueue()",
+        "_, reply, done = there.get()",
+        "there.put((next(numbers), *job))",
+    ),
+    "multiprocessing": (
+        "import multiprocessing; there = multiprocessing.Queue()",
+        "there.get(); reply, done = jobs.popleft()",
+        "jobs.append(job); there.put(1)",
+    ),
+    "multiprocessing-joinable": (
+        "import multiprocessing; there = multiprocessing.JoinableQueue()",
+        "there.get(True, 20); reply, done = jobs.popleft()",
+        "jobs.append(job); there.put(obj=1)",
+    ),
+    "multiprocessing-simple": (
+        "import multiprocessing; there = multiprocessing.SimpleQueue()",
+        "there.get(); reply, done = jobs.popleft()",
+        "jobs.append(job); there.put(1)",
+    ),
+    "semaphore": (
+        "there = threading.Semaphore(0)",
+        "there.acquire(); reply, done = jobs.popleft()",
+        "jobs.append(job); there.release()",
+    ),
+    "bounded-semaphore": (
+        "there = threading.BoundedSemaphore(9); [there.acquire() for _ in range(9)]",
+        "there.acquire(timeout=20); reply, done = jobs.popleft()",
+        "jobs.append(job); there.release()",
+    ),
+    "condition-wait-for": (
+        "there = threading.Condition()",
+        "\n        with there: there.wait_for(lambda: jobs, 20); reply, done = jobs.popleft()\n        reply",
+        "\n    with there: jobs.append(job); there.notify_all()\n    done",
+    ),
+}
+
+
+@pytest.mark.parametrize(("prepare", "take", "give"), FED_BY.values(), ids=FED_BY)
+def test_worker_runs_no_other_s_job_in_its_request_s_trace(prepare: str, take: str, give: str, tmp_path: Path) -> None:
+    """By whatever it is fed, also while the request that made it is under way."""
+    program = THREAD_FED.replace("PREPARE", prepare).replace("TAKE", take).replace("GIVE", give)
+    assert ["nobody", "nobody"] == run_fresh(BEFORE + program, tmp_path).lines
+
+
+GREENLET_FED = """
+import collections, gevent, gevent.event, gevent.queue
+jobs = collections.deque()
+there = MAKE
+def work():
+    while True:
+        TAKE; reply.append(whose()); done.set()
+def ask():
+    reply, done = job = [], gevent.event.Event()
+    GIVE; assert done.wait(20)
+    return reply[0]
+with request("r1"):
+    gevent.spawn(work)
+    assert ask() == "r1"
+def meanwhile():
+    with request("r2"): print(ask())
+    print(ask())
+gevent.spawn(meanwhile).join()
+"""
+GREENLETS_FED_BY = {
+    "queue": ("gevent.queue.Queue()", "reply, done = there.get()", "there.put(job)"),
+    "simple": ("gevent.queue.SimpleQueue()", "reply, done = there.get()", "there.put(job)"),
+    "joinable": ("gevent.queue.JoinableQueue()", "reply, done = there.get()", "there.put_nowait(job)"),
+    "event": (
+        "gevent.event.Event()",
+        "there.wait(); there.clear(); reply, done = jobs.popleft()",
+        "jobs.append(job); there.set()",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("make", "take", "give"), GREENLETS_FED_BY.values(), ids=GREENLETS_FED_BY)
+def test_greenlet_that_serves_all_is_nobody_s(make: str, take: str, give: str, way: str, tmp_path: Path) -> None:
+    """From the first job of another request on, by gevent's own queues and events."""
+    program = GREENLET_FED.replace("MAKE", make).replace("TAKE", take).replace("GIVE", give)
+    assert {"nobody"} == set(run_fresh(BEFORE + program, tmp_path, way).lines)
+
+
+TASK_FED = """
+import asyncio, collections
+jobs = collections.deque()
+async def main():
+    PREPARE
+    async def work():
+        while True:
+            TAKE; reply.set_result(whose())
+    async def ask():
+        reply = asyncio.get_running_loop().create_future()
+        GIVE
+        return await reply
+    with request("r1"):
+        task = asyncio.create_task(work())
+        assert await ask() == "r1"
+    with request("r2"): print(await ask())
+    print(await ask())
+    task.cancel()
+asyncio.run(main())
+"""
+TASKS_FED_BY = {
+    "queue": ("there = asyncio.Queue()", "reply = await there.get()", "await there.put(reply)"),
+    "lifo": ("there = asyncio.LifoQueue()", "reply = await there.get()", "await there.put(reply)"),
+    "priority": ("there = asyncio.PriorityQueue()", "reply = (await there.get())[1]", "there.put_nowait((1, reply))"),
+    "event": (
+        "there = asyncio.Event()",
+        "await there.wait(); there.clear(); reply = jobs.popleft()",
+        "jobs.append(reply); there.set()",
+    ),
+    "condition": (
+        "there = asyncio.Condition()",
+        "\n            async with there: await there.wait_for(lambda: jobs); reply = jobs.popleft()\n            reply",
+        "\n        async with there: jobs.append(reply); there.notify()",
+    ),
+    "semaphore": (
+        "there = asyncio.Semaphore(0)",
+        "await there.acquire(); reply = jobs.popleft()",
+        "jobs.append(reply); there.release()",
+    ),
+    "anyio": (
+        "import anyio; put, there = anyio.create_memory_object_stream(9)",
+        "reply = await there.receive()",
+        "await put.send(reply)",
+    ),
+    "anyio-without-buffer": (
+        "import anyio; put, there = anyio.create_memory_object_stream()",
+        "\n          async for reply in there",
+        "await put.send(reply)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("prepare", "take", "give"), TASKS_FED_BY.values(), ids=TASKS_FED_BY)
+def test_task_that_serves_all_is_nobody_s(prepare: str, take: str, give: str, tmp_path: Path) -> None:
+    """From the first job of another request after the end of the one that made it."""
+    take = take if not take.endswith("in there") else take + ": reply"
+    program = TASK_FED.replace("PREPARE", prepare).replace("TAKE", take).replace("GIVE", give)
+    assert {"nobody"} == set(run_fresh(BEFORE + program, tmp_path).lines)
 
 
 @pytest.mark.parametrize("program", WORKERS.values(), ids=WORKERS)
