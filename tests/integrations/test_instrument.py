@@ -15,6 +15,7 @@ import requests
 import clew
 from clew.integrations import _imports, instrument_on_import
 from clew.testing import recorded
+from integrations.fresh import run_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +60,7 @@ def test_all_that_is_installed_is_returned() -> None:
         "processes",
         "gevent",
     ]
-    assert [*expected, "access_logs"] == clew.instrument()
+    assert [*expected, "servers", "access_logs"] == clew.instrument()
 
 
 def test_other_names_of_a_library_are_known() -> None:
@@ -163,3 +164,24 @@ def test_function_is_called_once_for_a_module() -> None:
     _imports.when_imported("json", got.append)
     assert ["json"] == [module.__name__ for module in got]
     assert "asgi" in instrument_on_import()
+
+
+@pytest.mark.parametrize("way", ["first", "run"])
+def test_server_that_is_not_hooked_is_named_once(tmp_path: Path, way: str) -> None:
+    """Its requests make no span, which nobody would see; a warning at its import says so and what to do."""
+    (tmp_path / "sanic.py").write_text("")
+    (tmp_path / "cheroot").mkdir()
+    (tmp_path / "cheroot" / "__init__.py").write_text("")
+    (tmp_path / "cheroot" / "wsgi.py").write_text("")
+    ended = run_fresh(
+        "import logging\nlogging.basicConfig(format='> %(name)s %(message)s')\nimport sanic, cheroot.wsgi, sanic\n",
+        tmp_path,
+        way,
+    )
+    said = [line.removeprefix("> clew ") for line in ended.errors.splitlines()]
+    assert [
+        "sanic is not hooked, so its requests make no server span: "
+        "serve it by an ASGI server, such as uvicorn, where its requests are traced",
+        "cheroot.wsgi is not hooked, so its requests make no server span: "
+        "wrap the WSGI application that it serves: clew.integrations.wsgi.TraceMiddleware(app)",
+    ] == said

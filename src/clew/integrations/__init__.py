@@ -74,6 +74,7 @@ _KNOWN: Final = (
     _Known(("threads",), _Integration("threads", "threading")),
     _Known(("processes",), _Integration("processes", "threading")),
     _Known(("gevent",), _Integration("gevent", "gevent.greenlet")),
+    _Known(("servers",), _Integration("servers", "threading")),
     _Known(("access_logs",), _Integration("access_logs", "threading")),
 )
 _BY_NAME: Final = {name: known for known in _KNOWN for name in known.names}
@@ -85,7 +86,8 @@ def instrument(*names: str, lazily: bool = False) -> list[str]:
     A library that is not imported yet is hooked when it is. Apps, clients and sessions that exist already are covered
     (sqlite3 connections are not). Idempotent, safe beside the middleware of this package, and before or after a fork. A
     library of a version that cannot be hooked is reported once on the logger ``clew``, works as ever and, where that is
-    known at once, is not in the list. Raises
+    known at once, is not in the list; without names a known server that is not hooked is reported when it is imported.
+    Raises
     ValueError for a name that is not known. Does nothing with ``configure(enabled=False)``. With ``CLEW_DEBUG=1``
     it says on standard error what is hooked, what not, and why.
 
@@ -98,6 +100,10 @@ def instrument(*names: str, lazily: bool = False) -> list[str]:
         from clew.integrations import _explain
 
         _explain.begin({name: integration.hooks for name, integration in wanted})
+    if not names:
+        from clew.integrations import _unhooked  # not at the top: `import clew` need not load its table
+
+        _unhooked.install()
     hooked = []
     for name, integration in wanted:
         if not lazily and not integration.is_installed():
@@ -119,6 +125,8 @@ def uninstrument(*names: str) -> None:
 
     What was made meanwhile and cannot be changed back (an open sqlite3 connection, a middleware) stays traced.
     """
+    if not names and "clew.integrations._unhooked" in sys.modules:
+        sys.modules["clew.integrations._unhooked"].uninstall()
     for _, integration in _find(names):
         for module in integration.hooks:
             _imports.forget(module, integration.install)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Libraries that people expect a tracer to know, and this one does not yet.
 _NOT_KNOWN: Final = (
-    *("tornado", "sanic", "falcon", "bottle", "pyramid", "celery", "dramatiq", "rq", "kafka"),
+    *("tornado", "sanic", "celery", "dramatiq", "rq", "kafka"),
     *("aiokafka", "confluent_kafka", "pika", "aio_pika", "pymongo", "elasticsearch"),
     *("boto3", "pycurl"),
 )

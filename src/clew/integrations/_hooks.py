@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class Hooks:
-    """A table of wrappers: by module, the name of a class in it and its methods' wrappers, as `patch` takes them."""
+    """A table of wrappers: by module, the name of a class in it and its methods' wrappers, as `patch` takes them.
+
+    Without a class (an empty name) they are those of the module's own functions.
+    """
 
     def __init__(self, table: Mapping[str, tuple[str, Mapping[str, Callable[[Any], Any]]]]) -> None:
         self._table = table
@@ -30,9 +33,13 @@ class Hooks:
             _imports.forget(module, self._follow)
             if module in sys.modules:
                 for name in wrappers:
-                    unpatch(getattr(sys.modules[module], owner), name)
+                    unpatch(_owner(sys.modules[module], owner), name)
 
     def _follow(self, module: ModuleType) -> None:
         owner, wrappers = self._table[module.__name__]
         for name, make in wrappers.items():
-            patch(getattr(module, owner), name, make)
+            patch(_owner(module, owner), name, make)
+
+
+def _owner(module: ModuleType, name: str) -> Any:
+    return getattr(module, name) if name else module

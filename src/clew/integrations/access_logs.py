@@ -8,15 +8,21 @@ On the console the ids are shown in the server's own format (``logging.show_ids`
 logs in files keep theirs, for there are programs that read them. Installed by ``clew.instrument()`` and by every
 middleware of this package; makes no span.
 
-gunicorn's own ASGI worker (``-k asgi``) does not say for which request it writes: its access lines carry no id.
+gunicorn's own ASGI worker (``-k asgi``) and granian with WSGI do not say for which request they write: it is the last
+one of this task or thread, which ``servers`` notes. waitress logs no
+requests; daphne, and gunicorn's worker of gevent's pywsgi, write them without Python's logging.
 
-Tested with uvicorn 0.54 (h11, httptools), gunicorn 27.0 (sync, gthread), werkzeug 3.1.
+Tested with uvicorn 0.54 (h11, httptools), gunicorn 27.0 (sync, gthread, asgi), werkzeug 3.1, hypercorn 0.18, granian
+2.8, Django 5.2's ``runserver``.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
+import threading
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 from clew._context import current
 from clew._patch import patch, unpatch
@@ -35,6 +41,7 @@ _UVICORN_FORMATS: Final = (
     '%(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s',
 )
 _GUNICORN_FORMAT: Final = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"  # of its errors; all of hypercorn's
+_DAPHNE_FORMAT: Final = "%(asctime)-15s %(levelname)-8s %(message)s"  # of the root logger, by its command
 _TRACE_HEADER_START: Final = f"{TRACE_HEADER_LOWER}:".encode()
 
 
@@ -146,7 +153,7 @@ def _gunicorn_access(original: Any) -> Any:
     def access(self: Any, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
         _show_in_gunicorn(self, self.cfg)
         previous = current.get()
-        current.set(_span_of(environ) or previous)
+        current.set(_span_of(environ) or _served_here() or previous)
         try:
             original(self, resp, req, environ, request_time)
         finally:
@@ -242,6 +249,104 @@ def _hypercorn_access(original: Any) -> Any:
     return access
 
 
+# Servers whose log line is not told its request, only written right after it, by the same task or thread.
+
+_last: WeakKeyDictionary[Any, Node] = WeakKeyDictionary()
+
+
+class Served:
+    """An ASGI application whose task's last request is noted, for the line that follows it."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one connection, as ASGI 3 has it."""
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            _note_served(scope)
+
+
+def served_wsgi(app: Any) -> Any:
+    """Return a WSGI application whose thread's last request is noted, for the line that follows it."""
+
+    def serve(environ: Any, start_response: Any) -> Any:
+        try:
+            return app(environ, start_response)
+        finally:
+            _note_served(environ)
+
+    return serve
+
+
+def _note_served(request: Any) -> None:
+    span = _span_of(request)
+    if span is not None:
+        _last[_here()] = span
+
+
+def _served_here() -> Node | None:
+    return _last.pop(_here(), None) if _last else None
+
+
+def _here() -> Any:
+    """Return the running task, else the thread."""
+    asyncio = sys.modules.get("asyncio")
+    try:
+        task = asyncio.current_task() if asyncio else None
+    except RuntimeError:  # no loop runs in this thread
+        task = None
+    return task or threading.current_thread()
+
+
+def _follow_granian(module: Any) -> None:
+    _follow(module, "_build_access_logger", _granian_access)
+    _show("granian.access", formats=["%(message)s"])
+
+
+def _follow_granian_log(module: Any) -> None:
+    _follow(module, "configure_logging", _granian_configure_logging)
+
+
+def _granian_configure_logging(original: Any) -> Any:
+    def configure_logging(*args: Any, **kwargs: Any) -> None:
+        original(*args, **kwargs)
+        _show("_granian", formats=["[%(levelname)s] %(message)s"])
+        _show("granian.access", formats=["%(message)s"])
+
+    return configure_logging
+
+
+def _granian_access(original: Any) -> Any:
+    def build(fmt: Any) -> Any:
+        write = original(fmt)
+
+        def access_log(started: Any, ticks: Any, scope: Any, status: Any) -> None:
+            previous = current.get()
+            current.set(_span_of(scope) or _served_here() or previous)
+            try:
+                write(started, ticks, scope, status)
+            finally:
+                current.set(previous)
+
+        return access_log
+
+    return build
+
+
+def _follow_daphne(module: Any) -> None:
+    _follow(module.Server, "run", _daphne_run)
+
+
+def _daphne_run(original: Any) -> Any:
+    def run(self: Any) -> None:
+        _show("", formats=[_DAPHNE_FORMAT])
+        original(self)
+
+    return run
+
+
 def _follow_wsgiref(module: Any) -> None:
     _follow(module.ServerHandler, "close", _wsgiref_close)
 
@@ -285,6 +390,10 @@ _SERVERS = {
     "gunicorn.glogging": _follow_gunicorn,
     "werkzeug.serving": _follow_werkzeug,
     "hypercorn.logging": _follow_hypercorn,
+    "daphne.server": _follow_daphne,
+    "granian.asgi": _follow_granian,
+    "granian.wsgi": _follow_granian,
+    "granian.log": _follow_granian_log,
     "wsgiref.simple_server": _follow_wsgiref,
     "django.utils.log": _follow_django,
 }

@@ -28,7 +28,7 @@ from clew.integrations._http import carried_by, set_route
 from clew.integrations.wsgi import Environ, Exchange, StartResponse, trace
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable
+    from collections.abc import Iterable
 
     from clew.integrations._http import Carried
 
@@ -81,8 +81,8 @@ class _DjangoExchange(Exchange):
 
 
 def _around_asgi(original: Any) -> Any:
-    def call(self: Any, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
-        return asgi.trace(partial(original, self), scope, receive, send)
+    async def call(self: Any, scope: Any, receive: Any, send: Any) -> None:
+        await asgi.trace(partial(original, self), scope, receive, send)
 
     return call
 
@@ -166,11 +166,11 @@ def _end_of_group(route: str, start: int) -> int:
 
 
 def _around_url_router(original: Any) -> Any:
-    def call(self: Any, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
+    async def call(self: Any, scope: Any, receive: Any, send: Any) -> None:
         carried = carried_by(scope)
         if carried is not None:
             carried.route = f"{carried.route or '/'}{_channels_route(self.routes, scope)}"
-        return original(self, scope, receive, send)  # type: ignore[no-any-return]
+        await original(self, scope, receive, send)
 
     return call
 
