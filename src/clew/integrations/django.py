@@ -75,9 +75,10 @@ def _around_wsgi(original: Any) -> Any:
 class _DjangoExchange(Exchange):
     __slots__ = ()
 
-    def is_complete(self, body: Iterable[bytes]) -> bool:
+    @staticmethod
+    def is_complete(body: Iterable[bytes], environ: Environ) -> bool:
         """A response that is not streamed has been rendered, though servers get it as an iterable like any other."""
-        return getattr(body, "streaming", None) is False or super().is_complete(body)
+        return getattr(body, "streaming", None) is False or Exchange.is_complete(body, environ)
 
 
 def _around_asgi(original: Any) -> Any:

@@ -7,7 +7,7 @@ that is hooked as well finds the span and adds its route: there is one span a re
 WSGI. uWSGI calls applications from C, so under it frameworks are traced and a plain application is not.
 
 Span: ``SERVER``, ``GET`` (the route is the framework's), ``WS`` of a WebSocket; tags by ``_http``. It lasts until the
-server has the whole response.
+framework has made the response, without one until the server has the whole body.
 
 Tested with uvicorn 0.54, gunicorn 27.0, hypercorn 0.18, daphne 4.2, granian 2.8, waitress 3.0, werkzeug 3.1.
 """

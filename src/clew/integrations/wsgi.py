@@ -56,11 +56,11 @@ def trace(
     websocket = "HTTP_UPGRADE" in environ and _http.is_websocket(environ["HTTP_UPGRADE"])
     span = _http.start_server(method, path, _trace_headers(environ), websocket)
     previous = span.previous
-    environ[SPAN] = Carried(span)
+    environ[SPAN] = carried = Carried(span)
     exchange = exchange_type(environ, span, start_response)
     try:
         body = app(environ, exchange.start_response)
-        if not exchange.is_complete(body):
+        if not (carried.complete or exchange_type.is_complete(body, environ)):
             return _Body(body, exchange)
         exchange.finish(None)
         return body if _needs_no_step(body, environ) else _CompleteBody(body, span)
@@ -76,7 +76,7 @@ def _go_on(
 ) -> Iterable[bytes]:
     """Call an application whose request has a span already, the server's say; the framework adds the route."""
     carried = carried_by(environ)
-    if carried is None or not isinstance(carried.span, Span) or exchange_type.note_route is Exchange.note_route:
+    if carried is None or not isinstance(carried.span, Span) or exchange_type is Exchange:
         return app(environ, start_response)
     span = carried.span
 
@@ -84,7 +84,9 @@ def _go_on(
         exchange_type.note_route(span, environ)
         return start_response(status, headers, *exc_info)
 
-    return app(environ, begin)
+    body = app(environ, begin)
+    carried.complete = exchange_type.is_complete(body, environ)
+    return body
 
 
 class Exchange:
@@ -113,9 +115,10 @@ class Exchange:
             self.span.set_error(exc_info[0][1])
         return self._start_response(status, headers, *exc_info)
 
-    def is_complete(self, body: Iterable[bytes]) -> bool:
+    @staticmethod
+    def is_complete(body: Iterable[bytes], environ: Environ) -> bool:
         """Tell whether the body is there already, so that nothing of the application runs any more to produce it."""
-        return _needs_no_step(body, self.environ)
+        return _needs_no_step(body, environ)
 
     def finish(self, error: BaseException | None) -> None:
         """End the span, once."""
