@@ -87,8 +87,8 @@ def instrument(*names: str, lazily: bool = False) -> list[str]:
     (sqlite3 connections are not). Idempotent, safe beside the middleware of this package, and before or after a fork. A
     library of a version that cannot be hooked is reported once on the logger ``clew``, works as ever and, where that is
     known at once, is not in the list; without names a known server that is not hooked is reported when it is imported.
-    Raises ValueError for a name that is not known. Does nothing with ``configure(enabled=False)``. With ``CLEW_DEBUG=1``
-    it says on standard error what is hooked, what not, and why.
+    Raises ValueError for a name that is not known. Does nothing with ``configure(enabled=False)``. With
+    ``CLEW_DEBUG=1`` it says on standard error what is hooked, what not, and why.
 
     ``lazily``: do not look what is installed, only wait for imports; for the very start of a program.
     """
