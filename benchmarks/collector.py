@@ -16,9 +16,10 @@ from statistics import median
 from typing import Any
 from urllib.parse import urlencode
 
+from benchmarks import zipkin
 from benchmarks.environment import ROOT, say
 from benchmarks.measure import measure_floor
-from benchmarks.process import PARTS, Collector, collector
+from benchmarks.process import PARTS, Collector, Process, collector
 from benchmarks.spans import DAY_US, SERVICES, SPANS_A_TRACE, Data, trace_id
 
 # (spans a request, connections, spans)
@@ -28,6 +29,8 @@ _UDP_S = 3
 _LOAD = (2_000, 8)
 _MERGE_S = 40
 _ASK_S = 8.0  # for one kind of question
+_OTHER_IDLE_S = 10
+_WARM = 60_000  # spans
 
 
 @dataclass
@@ -63,6 +66,16 @@ class Answers:
 
 
 @dataclass
+class Beside:
+    """What Zipkin's server gave for the same bodies and questions; ``missing``: why it gave nothing."""
+
+    missing: str = ""
+    ingest: list[Ingest] = field(default_factory=list)
+    questions: list[Answers] = field(default_factory=list)
+    memory_mb: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass
 class Results:
     """What the collector part gave."""
 
@@ -74,6 +87,7 @@ class Results:
     json_bytes: float = 0.0  # a span, as it arrived
     memory_mb: tuple[float, float] = (0.0, 0.0)
     problems: list[str] = field(default_factory=list)
+    zipkin: Beside = field(default_factory=lambda: Beside("it was not tried"))
 
 
 def run(quick: bool) -> Results:
@@ -85,7 +99,54 @@ def run(quick: bool) -> Results:
         _ways_in(running, results, shrink, now_us)
     with collector() as running:
         _million(running, results, 1_000_000 // shrink, now_us)
+    results.zipkin = _beside(results.problems, shrink, now_us)
     return results
+
+
+def _beside(problems: list[str], shrink: int, now_us: int) -> Beside:
+    """Send the same to Zipkin's server: what makes it warm, then each way; to another one the million to ask about."""
+    beside = Beside()
+    total = 2_000_000 // SPANS_A_TRACE
+    try:
+        with zipkin.server() as running:
+            say("Zipkin: the same bodies over HTTP")
+            _Load("http", running.http_port, 100, 4, total, now_us, total - _WARM // SPANS_A_TRACE, total).go()
+            first = 0
+            for batch, connections, spans in _WAYS:
+                traces = spans // shrink // SPANS_A_TRACE
+                load = _Load("http", running.http_port, batch, connections, total, now_us, first, first + traces)
+                name = f"HTTP, {batch} spans a request, {connections} connections"
+                beside.ingest.append(_measure_other(running, name, load))
+                first += traces
+        with zipkin.server() as running:
+            _ask_other(running, beside, problems, 1_000_000 // shrink, now_us)
+    except zipkin.NotHere as reason:
+        return Beside(str(reason))
+    return beside
+
+
+def _measure_other(running: Process, name: str, load: _Load) -> Ingest:
+    cpu = running.cpu_s()
+    with _floors() as floors:
+        told = load.go()
+    spent = running.cpu_s() - cpu
+    running.wait_until_idle(_OTHER_IDLE_S)
+    spans = load.traces * SPANS_A_TRACE
+    each = 1e6 / spans
+    all_us = (running.cpu_s() - cpu) * each
+    waits = told.get("p50_ms"), told.get("p99_ms")
+    return Ingest(name, spans, spans, told["seconds"], spent * each, all_us, median(floors), *waits)
+
+
+def _ask_other(running: Process, beside: Beside, problems: list[str], spans: int, now_us: int) -> None:
+    traces = spans // SPANS_A_TRACE
+    batch, connections = _LOAD
+    _Load("http", running.http_port, batch, connections, traces, now_us, 0, traces).go()
+    running.wait_until_idle(_OTHER_IDLE_S)
+    for name, path in _questions(Data(traces, now_us)).items():
+        say(f"Zipkin: asking for {name}")
+        beside.questions.append(_ask(running, problems, name, path))
+    beside.memory_mb = running.memory_mb()
 
 
 def _ways_in(running: Collector, results: Results, shrink: int, end_us: int) -> None:
@@ -181,7 +242,7 @@ def _million(running: Collector, results: Results, spans: int, now_us: int) -> N
     results.disk_bytes = _size_of(running) / max(loaded.stored, 1)
     for name, path in _questions(data).items():
         say(f"Collector: asking for {name}")
-        results.questions.append(_ask(running, results, name, path))
+        results.questions.append(_ask(running, results.problems, name, path))
     results.memory_mb = running.memory_mb()
 
 
@@ -215,7 +276,7 @@ def _questions(data: Data) -> dict[str, Callable[[random.Random], str]]:
     }
 
 
-def _ask(running: Collector, results: Results, name: str, path: Callable[[random.Random], str]) -> Answers:
+def _ask(running: Process, problems: list[str], name: str, path: Callable[[random.Random], str]) -> Answers:
     """Ask up to 200 times, one after another over one connection, after three that do not count."""
     rng = random.Random(name)
     waits: list[float] = []
@@ -237,7 +298,7 @@ def _ask(running: Collector, results: Results, name: str, path: Callable[[random
             waits.append((time.perf_counter() - asked) * 1e3)
             sizes.append(len(body))
             if answer.status != 200 or body == b"[]":
-                results.problems.append(f"{name}: status {answer.status}, {len(body)} bytes")
+                problems.append(f"{name}: status {answer.status}, {len(body)} bytes")
     waits.sort()
     cpu_ms = (running.cpu_s() - cpu) * 1e3 / len(waits)
     middle, high = waits[len(waits) // 2], waits[len(waits) * 99 // 100]

@@ -22,46 +22,25 @@ PARTS = ("python", "insert", "engine", "merges")
 _PART_OF = {"clew": "python", "Unknown": "insert", "MergeMutate": "merges"}
 
 
-class Collector:
-    """A running collector. Its data lie in a directory that goes with it."""
+class Process:
+    """A server that runs, seen from outside."""
 
-    def __init__(self, process: subprocess.Popen[str], data_dir: Path, http_port: int, udp_port: int) -> None:
-        self._process = process
-        self.data_dir = data_dir
+    def __init__(self, pid: int, http_port: int) -> None:
+        self.pid = pid
         self.http_port = http_port
-        self.udp_port = udp_port
 
     def cpu_s(self) -> float:
         """Return the CPU seconds it has used, user and system, all threads."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
-
-    def parts_s(self) -> dict[str, float]:
-        """Return the CPU seconds by kind of thread: ``insert``, ``merges``, ``engine`` or ``python``."""
-        found = dict.fromkeys(PARTS, 0.0)
-        for task in Path(f"/proc/{self._process.pid}/task").iterdir():
-            with contextlib.suppress(OSError):  # it may have ended
-                name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
-                fields = rest.split()
-                found[_PART_OF.get(name, "engine")] += (int(fields[11]) + int(fields[12])) / _TICKS
-        return found
 
     def memory_mb(self) -> tuple[float, float]:
         """Return resident memory in MB: now, and at its highest."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        status = Path(f"/proc/{self.pid}/status").read_text()
         now, high = (re.search(rf"{name}:\s+(\d+) kB", status) for name in ("VmRSS", "VmHWM"))
         assert now is not None
         assert high is not None
         return int(now[1]) / 1_000, int(high[1]) / 1_000
-
-    def metric(self, name: str, label: str = "") -> float:
-        """Return one value of ``/metrics``, summed over its labels; ``label`` chooses, such as ``source="udp"``."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=30)
-        with contextlib.closing(connection):
-            connection.request("GET", "/metrics")
-            lines = connection.getresponse().read().decode().splitlines()
-        found = [line for line in lines if line.startswith(f"clew_collector_{name}") and label in line]
-        return sum(float(line.rpartition(" ")[2]) for line in found)
 
     def wait_until_idle(self, limit_s: float) -> None:
         """Wait until merges have ended: until it uses less than a twentieth of a core for two seconds."""
@@ -71,6 +50,34 @@ class Collector:
             before = self.cpu_s()
             time.sleep(1.0)
             quiet = quiet + 1 if self.cpu_s() - before < 0.05 else 0
+
+
+class Collector(Process):
+    """A running collector. Its data lie in a directory that goes with it."""
+
+    def __init__(self, process: subprocess.Popen[str], data_dir: Path, http_port: int, udp_port: int) -> None:
+        super().__init__(process.pid, http_port)
+        self.data_dir = data_dir
+        self.udp_port = udp_port
+
+    def parts_s(self) -> dict[str, float]:
+        """Return the CPU seconds by kind of thread: ``insert``, ``merges``, ``engine`` or ``python``."""
+        found = dict.fromkeys(PARTS, 0.0)
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            with contextlib.suppress(OSError):  # it may have ended
+                name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
+                fields = rest.split()
+                found[_PART_OF.get(name, "engine")] += (int(fields[11]) + int(fields[12])) / _TICKS
+        return found
+
+    def metric(self, name: str, label: str = "") -> float:
+        """Return one value of ``/metrics``, summed over its labels; ``label`` chooses, such as ``source="udp"``."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=30)
+        with contextlib.closing(connection):
+            connection.request("GET", "/metrics")
+            lines = connection.getresponse().read().decode().splitlines()
+        found = [line for line in lines if line.startswith(f"clew_collector_{name}") and label in line]
+        return sum(float(line.rpartition(" ")[2]) for line in found)
 
 
 @contextlib.contextmanager

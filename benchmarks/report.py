@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from statistics import median
 from typing import Any
 
-from benchmarks import budgets, client, collector
+from benchmarks import budgets, client, collector, zipkin
 from benchmarks.budgets import CLIENT, NAMES, Budget
 from benchmarks.process import PARTS
 
@@ -62,7 +62,8 @@ def write(
         parts += [_problems(f"{name}: {text}" for name, text in clients.problems.items())]
     if collectors is not None:
         parts += [_COLLECTOR_HOW.format(json_bytes=collectors.json_bytes), _collector_verdicts(collectors)]
-        parts += [_ingest_table(collectors), _question_table(collectors), _problems(sorted(set(collectors.problems)))]
+        parts += [_ingest_table(collectors), _question_table(collectors), _beside_table(collectors)]
+        parts += [_problems(sorted(set(collectors.problems)))]
     return "\n".join(part for part in parts if part)
 
 
@@ -229,14 +230,14 @@ def _ingest_table(results: collector.Results) -> str:
         for way in results.ingest
     ]
     why = (
-        "An insert costs the engine tens of milliseconds of CPU even for a few spans (it parses, runs the views and "
-        "writes a part into each of three tables), so what a span costs is decided by how many share an insert. "
-        "Clients that wait for an answer with one request each never make a larger group than all of them together.\n"
+        "An insert costs the engine about 20 milliseconds of CPU even for a few spans (it parses, runs the views and "
+        "writes a part into each of four tables), so what a span costs is decided by how many share an insert: what "
+        "arrives within 0.9 s goes together.\n"
     )
     sizes = (
         f"A span takes {results.table_bytes:.1f} bytes in the tables after merges (indexes included), of "
         f"{results.json_bytes:.0f} as JSON; {results.disk_bytes:.1f} bytes in the whole data directory, with parts "
-        "that merges have replaced (they go after a minute), the engine's own files and the journal.\n"
+        "that merges have replaced (they go after ten seconds), the engine's own files and the journal.\n"
     )
     return "### Ingest\n\n" + _table(heads, rows) + "\n" + _table(heads_of_parts, split) + "\n" + why + "\n" + sizes
 
@@ -250,3 +251,35 @@ def _question_table(results: collector.Results) -> str:
     now, high = results.memory_mb
     memory = f"Memory of the collector after all this: {now:,.0f} MB, at most {high:,.0f} MB.\n"
     return "### Questions\n\n" + _table(heads, rows) + "\n" + memory
+
+
+def _beside_table(results: collector.Results) -> str:
+    """Return Zipkin's server beside clew's, way by way and question by question."""
+    beside = results.zipkin
+    title = "### Beside Zipkin's server\n\n"
+    if beside.missing:
+        return f"{title}Not measured: {beside.missing}. It takes Java and Maven.\n"
+    how = (
+        f"Zipkin {zipkin.VERSION} (Java, heap of at most {zipkin.HEAP}) got the very same bodies, after 60,000 other "
+        "spans that made its code warm. It keeps spans in memory: nothing goes to a disk, nothing outlives it. clew's "
+        "figures are with the journal, the tables and their merges.\n"
+    )
+    heads = ["way in", "spans/s, wall: clew", "Zipkin", "CPU µs a span, floor 1.0, with what follows: clew", "Zipkin"]
+    rows = []
+    for ours, theirs in zip(results.ingest, beside.ingest, strict=False):
+        walls = [f"{way.stored / way.seconds:,.0f}" for way in (ours, theirs)]
+        rows.append([ours.name, *walls, *(f"{way.all_us / way.floor_us:.1f}" for way in (ours, theirs))])
+    asked = [
+        [
+            ours.name,
+            *(f"{a.p50_ms:.1f} / {a.p99_ms:.1f}" for a in (ours, theirs)),
+            *(f"{a.cpu_ms:.1f}" for a in (ours, theirs)),
+        ]
+        for ours, theirs in zip(results.questions, beside.questions, strict=True)
+    ]
+    asking = ["question", "p50 / p99 ms: clew", "Zipkin", "CPU ms: clew", "Zipkin"]
+    memory = (
+        f"Memory after the questions, now and at its highest: clew {results.memory_mb[0]:,.0f} and "
+        f"{results.memory_mb[1]:,.0f} MB, Zipkin {beside.memory_mb[0]:,.0f} and {beside.memory_mb[1]:,.0f} MB.\n"
+    )
+    return title + how + "\n" + _table(heads, rows) + "\n" + _table(asking, asked) + "\n" + memory

@@ -96,6 +96,7 @@ def test_document_says_what_was_hit_and_what_was_missed():
         for name in ("a trace by id", "recent traces of a service", "traces by a rare tag, 24 h")
     ]
     collectors = collector.Results(ways, answers, 1_000, 30.0, 40.0, 380.0, (300.0, 500.0))
+    collectors.zipkin = collector.Beside("", ways, answers, (900.0, 1_000.0))
     profile = {"asgi": [{"function": "wire.py:1 f", "calls": 2.0, "share": 0.5}]}
 
     text = report.write(machine(), {"clew": "1"}, clients, profile, collectors, {"slices": 1, "slice_s": 0.001})
@@ -108,3 +109,7 @@ def test_document_says_what_was_hit_and_what_was_missed():
     assert "| spans a core-second over HTTP, best way, at floor 1.0 | ≥ 150,000 | 250,000 | yes |" in text
     assert "| a trace by id, p99 | ≤ 20 ms | 30.00 ms | **no** |" in text
     assert "- ddtrace asgi: broken" in text
+    assert "| HTTP, 100 | 2,000 | 2,000 | 5.0 | 5.0 |" in text
+    assert "| a trace by id | 10.0 / 30.0 | 10.0 / 30.0 | 8.0 | 8.0 |" in text
+    collectors.zipkin = collector.Beside("java not found")
+    assert "Not measured: java not found." in report.write(machine(), {}, None, {}, collectors, {})
