@@ -242,7 +242,7 @@ def _line(record: logging.LogRecord) -> LogLine:
 
 def without_colours(text: str) -> str:
     """Return a text without a terminal's control sequences (ECMA-48), as werkzeug and others colour their lines by."""
-    if "\x1b" not in text:
+    if "\x1b" not in text and (text.isascii() or not any(begin in text for begin in "\x9b\x9d\x90\x98\x9e\x9f")):
         return text
     import re
 
@@ -250,7 +250,13 @@ def without_colours(text: str) -> str:
 
 
 # Parameters and a final character after "["; a title or link with its end mark after "]" and its kin; one character.
-_CONTROL_SEQUENCE: Final = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])"
+# The first two also by one character of C1; there the end mark must come, for these are in wrongly decoded text, too.
+_CONTROL_SEQUENCE: Final = (
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
+    r"|[\x90\x98\x9d-\x9f][^\x07\x1b\x90\x98\x9b-\x9f]*(?:\x07|\x1b\\|\x9c)"
+    r"|\x1b[ -/]*[0-~]"
+)
 
 
 def is_unformatted(handler: logging.Handler) -> bool:

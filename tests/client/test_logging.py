@@ -261,6 +261,12 @@ def test_shipped_exception_is_text(root: logging.Logger) -> None:
         ("\x1b]0;title\x07text\x1b]8;;http://h\x1b\\link\x1b]8;;\x1b\\", "textlink"),
         ("\x1b(B\x1b7x\x1b", "x\x1b"),
         ("50 % [ok]", "50 % [ok]"),
+        ("\x9b31mred\x9b0m \x9b38;5;208mwarm\x9bm", "red warm"),
+        ("\x9d0;title\x9ctext\x9d8;;http://h\x1b\\link\x90q\x07", "textlink"),
+        ("\x1b]0;title\x9ctext", "text"),
+        ("grüße \u4e2d\x85next", "grüße \u4e2d\x85next"),
+        ("wrongly decoded: StraÃ\x9fe", "wrongly decoded: StraÃ\x9fe"),
+        ("\x9d" * 4_000 + "end", "\x9d" * 4_000 + "end"),
     ],
 )
 def test_colours_do_not_travel(root: logging.Logger, text: str, plain: str) -> None:
