@@ -169,8 +169,12 @@ def start_aside(sql: object, of: Database) -> Span | nullcontext[None]:
 
 
 def start_wait(of: Database) -> Span | nullcontext[None]:
-    """Start the span of waiting for a connection of a pool; none outside any trace."""
-    if active() is None:
+    """Start the span of waiting for a connection of a pool; none outside any trace, nor inside another's.
+
+    A pool that did not get what it waited for may ask itself again.
+    """
+    above = active()
+    if above is None or (type(above) is Span and above.name == WAIT):
         return _no_span
     span = start_span(WAIT, "CLIENT")
     span.tags.update(of.tags)
