@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 ORDERS: Final = {"newest": "started", "slowest": "duration_us", "spans": "spans", "errors": "errors"}
 _PAGE_TRACES: Final = 5_000  # of one statement
 _PAGE_JUDGED: Final = 200  # ... when their spans are read as well
+_FEW: Final = 200  # traces that are looked up where they lie, rather than by reading the whole stretch
 _MAX_LINES: Final = 100_000  # that are looked at for the traces of one page
 
 
@@ -156,7 +157,22 @@ class _Asker:
         }
         if after is not None:
             parameters |= {"after": True, "after_key": after.key, "after_id": after.id}
-        return self._reader.select("search_traces", parameters, {**self._parts, "ORDER": self._order})
+        parts = {**self._parts, "ORDER": self._order}
+        few = self._few(parameters, parts)
+        if few is not None:
+            del parts["LEAD"]
+            parameters |= {"within": False, "few": few, "buckets": reading.bucket_numbers(self._reader, few)}
+            if not parameters["buckets"]:
+                return []
+        return self._reader.select("search_traces", parameters, parts)
+
+    def _few(self, parameters: dict[str, Any], parts: dict[str, str]) -> list[str] | None:
+        """Return the traces that can be meant, if the condition that leads holds of few: None if not."""
+        if "LEAD" not in parts:
+            return None
+        given = {**parameters, "limit": _FEW + 1}
+        ids = [row["id"] for row in self._reader.select("search_leads", given, {"LEAD": parts["LEAD"]})]
+        return ids if len(ids) <= _FEW else None
 
     def best(self, begin: int, end: int) -> list[tuple[Place, dict[str, Any]]]:
         """Return the first traces, in order, of a stretch, one more than the limit."""

@@ -14,7 +14,7 @@ SELECT lower(hex(trace_id)) AS id,
        uniqExactIf((span_id, shared), mapContains(tags, 'error')) AS errors,
        groupUniqArray(local_service) AS services
 FROM spans
-WHERE $REACH AND trace_id IN (
+WHERE $REACH [[buckets: AND intDiv(timestamp, 600000000) IN {buckets:Array(UInt64)}]] AND trace_id IN (
   WITH parent_id IN (toFixedString('', 8), span_id) AS is_root,
        minIf((NOT is_root, timestamp), timestamp > 0).2 AS started,
        greatest(max(timestamp + duration), started) - started AS duration_us,
@@ -23,6 +23,8 @@ WHERE $REACH AND trace_id IN (
   SELECT trace_id
   FROM spans
   WHERE $REACH
+    [[buckets: AND intDiv(timestamp, 600000000) IN {buckets:Array(UInt64)}
+      AND trace_id IN arrayMap(id -> toFixedString(unhex(id), 16), {few:Array(String)})]]
     [[within: AND trace_id IN (
       SELECT trace_id
       FROM spans
