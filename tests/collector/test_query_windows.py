@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from clew.collector.query import Query, Question, RecentQuestion
+from clew.collector.query import Query, Question
+from clew.collector.query.traces import Search, ids
+from clew.collector.search import parse
 from zipkin_spans import NOON, insert
 
 if TYPE_CHECKING:
@@ -31,8 +33,13 @@ def found(store: ClickHouseStore, since: int, until: int, **conditions: Any) -> 
     return [key for key, _ in Query(store).find(question)]
 
 
+def listed(store: ClickHouseStore, since: int, until: int) -> list[str]:
+    """Return the ids that clew's own search lists."""
+    return list(ids(Query(store).reader, Search(parse(""), NOW + since, NOW + until, 1_000)))
+
+
 class TestSearch:
-    """`find` and `recent`."""
+    """Zipkin's search and clew's own."""
 
     @pytest.mark.parametrize("later", [2 * HOUR, 30 * HOUR, -HOUR, -5 * HOUR])
     def test_conditions_count_however_far_from_the_begin(self, store: ClickHouseStore, later: int) -> None:
@@ -49,9 +56,24 @@ class TestSearch:
     def test_trace_belongs_to_where_its_root_begins(self, store: ClickHouseStore) -> None:
         """A root five hours old is not of the last four, whatever came later."""
         insert(store, span("1", -5 * HOUR), span("2", -HOUR, parentId="1"))
-        recent = [Query(store).recent(RecentQuestion(NOW - hours * HOUR, NOW, 10)) for hours in (4, 6)]
         assert ([], [T]) == (found(store, -4 * HOUR, 0), found(store, -6 * HOUR, 0))
-        assert ([], [T]) == tuple([line["traceId"] for line in lines] for lines in recent)
+        assert ([], [T]) == (listed(store, -4 * HOUR, 0), listed(store, -6 * HOUR, 0))
+
+    def test_many_long_traces_are_found_as_few_are(self, store: ClickHouseStore) -> None:
+        """More of them than are named one by one: each begins two hours before its last span."""
+        begun = [
+            {
+                "traceId": f"{n:032x}",
+                "id": "1",
+                "timestamp": NOW - 2 * HOUR + n,
+                "localEndpoint": {"serviceName": "web"},
+            }
+            for n in range(1, 701)
+        ]
+        insert(store, *begun, *({**one, "id": "2", "parentId": "1", "timestamp": NOW - 1} for one in begun))
+        expected = [f"{n:016x}" for n in range(700, 0, -1)]
+        assert [expected, expected] == [found(store, -3 * HOUR, 0), listed(store, -3 * HOUR, 0)]
+        assert [[], []] == [found(store, -HOUR, 0), listed(store, -HOUR, 0)]
 
     def test_trace_without_any_time_is_in_no_window(self, store: ClickHouseStore) -> None:
         """Not even in one that begins at the epoch."""
@@ -180,7 +202,7 @@ def test_answers_bear_what_arrives_meanwhile(store: ClickHouseStore) -> None:
             query = Query(store)
             query.links(NOW - HOUR, NOW + HOUR)
             list(query.find(Question(NOW - HOUR, NOW + HOUR, 1_000)))
-            list(query.recent(RecentQuestion(NOW - HOUR, NOW + HOUR, 1_000)))
+            listed(store, -HOUR, HOUR)
             list(query.services()), list(query.span_names("s2")), list(query.remote_services("s1"))
             list(query.trace("0000000000000001")), query.trace_ids("000000", 100)
     finally:
