@@ -342,10 +342,10 @@ def test_hostile_names_cannot_reach_the_terminal(collector: Running, command: li
     ("arguments", "expected"),
     [
         (["trace", "f" * 32], "has no trace " + "f" * 32),
-        (["trace", "fffff"], "has no trace fffff"),
+        (["trace", "ffffff"], "has no trace ffffff"),
+        (["trace", "fffff"], "give its hexadecimal characters, the first six or more"),
         (["trace", "a;drop"], "'a;drop' is no trace id"),
         (["trace", "\x1b[31m"], "is no trace id"),
-        (["logs", "xyz"], "'xyz' is no trace id"),
     ],
 )
 def test_a_wrong_id_is_one_sentence_and_code_1(collector: Running, arguments: list[str], expected: str) -> None:
@@ -391,6 +391,7 @@ def test_no_collector_is_one_sentence_and_code_1(command: list[str]) -> None:
         ["trace"],
         ["logs", "x", "--level", "LOUD"],
         ["ls", "--collector", "ftp://x"],
+        ["ls", "--token", "a\nb"],
         ["up", "--retain", "soon"],
         ["up", "--http", "nowhere"],
         ["up", "--config", "/nonexistent.toml"],
@@ -405,6 +406,22 @@ def test_wrong_usage_is_code_2(arguments: list[str]) -> None:
     assert (2, "") == (done.returncode, done.stdout)
     assert done.stderr.startswith("clew: ")
     assert done.stderr.endswith(" --help` lists what there is.\n")
+
+
+def test_clew_alone_shows_the_help() -> None:
+    """A newcomer's first look, without escapes where there are no colours."""
+    done = run_clew()
+    shown = done.stdout + done.stderr
+    assert "Usage: clew [OPTIONS] COMMAND" in shown
+    assert "\\x1b" not in shown
+
+
+def test_a_store_that_cannot_be_reached_is_one_sentence(tmp_path: Path) -> None:
+    """Not what the driver logs on its way."""
+    store = "clickhouse://127.0.0.1:1/db"
+    done = run_clew("up", "--store", store, "--http", "127.0.0.1:0", "--udp", "none", "--data-dir", str(tmp_path))
+    expected = "clew: The store cannot be opened: 127.0.0.1:1 does not answer (Connection refused).\n"
+    assert (1, "", expected) == (done.returncode, done.stdout, done.stderr)
 
 
 def test_python_m_clew_is_the_command() -> None:

@@ -87,6 +87,17 @@ def test_payloads_that_come_together_are_one_insert(open_ingest: Callable[..., I
     assert 100 == ingest.metrics.value("spans_stored_total", source="http")
 
 
+def test_nothing_waits_once_all_is_stored(open_ingest: Callable[..., Ingest]) -> None:
+    """The bytes that wait, by which clients are slowed down, come back to zero with each group."""
+    ingest = open_ingest()
+    waited = []
+    for number in range(3):
+        ingest.accept("spans", _spans(number + 1)).result(TIMEOUT_S)
+        waited.append(ingest.metrics.gauge_value("waiting_bytes") > 0)
+        ingest.settle(TIMEOUT_S)
+    assert ([True] * 3, 0) == (waited, ingest.metrics.gauge_value("waiting_bytes"))
+
+
 def test_repeated_payload_is_stored_once(open_ingest: Callable[..., Ingest], store: ClickHouseStore) -> None:
     """While the first copy is under way, after it is stored, and after a restart."""
     ingest = open_ingest()

@@ -204,6 +204,13 @@ def test_log_records_are_checked() -> None:
         assert reason == refused.value.reason
 
 
+def test_half_a_character_in_a_line_becomes_a_question_mark() -> None:
+    """As in a span: Python's JSON of an odd file name has such halves."""
+    line = b'{"timestamp":1,"service":"a","message":"%b"}'
+    got = check("logs", b'{"logs":[%b]}' % line % b"\\udcff and \\ud83e\\uded6")
+    assert line % "? and \U0001fad6".encode() == got.rows
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -272,6 +279,7 @@ def test_memory_is_bounded_whatever_is_nested() -> None:
         (b"[" + b"," * 2_000_000 + b"]", "too_many"),
         (b"[" + b'{"traceId":"a","id":"b"},' * 300_000 + b'{"traceId":"a","id":"b"}]', "too_many"),
         (b"[" * 2_000_000, "nesting"),
+        (b'[{"traceId":"a","id":"b","tags":{%b}}]' % b",".join(b'"%d":"1"' % n for n in range(300_000)), "too_many"),
         (b'[{"traceId":"a","id":"b","timestamp":' + b"1" * 2_000_000 + b"}]", "span_timestamp"),
     ],
 )

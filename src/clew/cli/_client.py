@@ -57,6 +57,8 @@ class Collector:
         self.url = (url if "://" in url else f"http://{url}").rstrip("/")
         self._opener = _opener(_host_of(self.url))
         self._headers = {"Accept": "application/json"}
+        if token and not (token.isascii() and token.isprintable()):
+            raise click.BadParameter("a token is made of printable ASCII characters", param_hint="--token")
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
 

@@ -115,6 +115,9 @@ def _complain(error: click.ClickException) -> None:
     from clew.cli._terminal import console
     from clew.cli._text import visible_lines
 
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # no mistake: a first look
+        error.show()
+        return
     text = "\n".join(visible_lines(error.format_message()))
     if isinstance(error, click.UsageError) and error.ctx is not None:
         text += f"\n`{error.ctx.command_path} --help` lists what there is."

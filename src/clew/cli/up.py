@@ -20,6 +20,8 @@ def _run(**flags: Any) -> None:
     if flags.get("token"):
         put_out_of_sight(",".join(flags["token"]))
     logging.basicConfig(format="clew: %(message)s", level=logging.WARNING)
+    for driver in ("urllib3", "clickhouse_connect"):  # of a ClickHouse server; the collector itself says what fails
+        logging.getLogger(driver).setLevel(logging.CRITICAL)
     for handler in logging.root.handlers:
         handler.addFilter(Floods())
     try:

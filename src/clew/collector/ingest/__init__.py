@@ -268,6 +268,7 @@ class Ingest:
         if group is None:
             group = self._gathering = self._journal.open()
             group.due = time.monotonic() + GATHER_S
+            self._waiting_bytes += group.size  # its head
             self._changed.notify()
         self._waiting_bytes += self._journal.append(group, record)
         if group.items >= GROUP_ROWS or group.size >= self._group_bytes:

@@ -12,6 +12,7 @@ Two ways through for JSON:
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -98,12 +99,21 @@ def _check_spans(payload: bytes) -> Checked:
         right = _ids_are_right(spans) and _nothing_dropped(payload, rows)
         if right and tidy_addresses(spans):
             rows = encode_rows(spans)
+    except msgspec.ValidationError as error:
+        _refuse_large(payload, error)
+        right = False
     except (msgspec.DecodeError, UnicodeError, RecursionError, OrderMattersError):
         right = False
     if not right:
         return checked_spans(lenient.read_spans(payload))
     refuse_too_many(len(spans), "spans")
     return Checked("spans", rows, len(spans))
+
+
+def _refuse_large(payload: bytes, error: msgspec.ValidationError) -> None:
+    """Refuse what is too long and too large at once: the careful reader would take seconds to say the same."""
+    if len(payload) > LARGE_BYTES and " of length <= " in str(error):
+        raise BadPayload("too_many", f"{error}. Nothing of this payload was stored.") from error
 
 
 def _ids_are_right(spans: list[SpanRow]) -> bool:
@@ -130,6 +140,8 @@ def _nothing_dropped(payload: bytes, rows: bytes) -> bool:
 
 
 def _check_logs(payload: bytes) -> Checked:
+    if b"\\ud" in payload or b"\\uD" in payload:
+        payload = _without_lone_surrogates(payload)
     try:
         array = _ENVELOPE.decode(payload).logs
         records = _RECORDS.decode(array)
@@ -143,6 +155,17 @@ def _check_logs(payload: bytes) -> Checked:
         lenient.check_hex(index, "log record", "traceId", record.trace_id or "")
         lenient.check_hex(index, "log record", "id", record.id or "")
     return Checked("logs", rows, len(records))
+
+
+def _without_lone_surrogates(payload: bytes) -> bytes:
+    """Write a question mark for each half of a character, as spans have it: Python's JSON makes them of odd file names.
+
+    What cannot be read stays as it is, for the reader of it says what is wrong.
+    """
+    try:
+        return json.dumps(json.loads(payload), ensure_ascii=False).encode("utf-8", "replace")
+    except (ValueError, RecursionError):
+        return payload
 
 
 def _bad_record(error: msgspec.ValidationError) -> BadPayload:

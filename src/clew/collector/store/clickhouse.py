@@ -24,6 +24,7 @@ import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import clickhouse_connect
 import msgspec
@@ -335,9 +336,9 @@ def _read_settings(max_memory: int) -> dict[str, Any]:
 
 def connect(path: Path | None, url: str, max_memory: int, settings: dict[str, Any]) -> Client:
     """Open a handle of the embedded engine or a server. Raises :class:`StoreError`."""
+    if url:
+        return _connect_to_server(url, settings)
     with translated():
-        if url:
-            return clickhouse_connect.get_client(dsn=url, settings=settings)
         options = ENGINE_OPTIONS | {
             "max_server_memory_usage": max_memory,
             "mark_cache_size": max_memory // 12,
@@ -348,6 +349,20 @@ def connect(path: Path | None, url: str, max_memory: int, settings: dict[str, An
                 interface="chdb", path=str(path or ":memory:"), settings=settings, chdb_options=options
             )
         )
+
+
+def _connect_to_server(url: str, settings: dict[str, Any]) -> Client:
+    try:
+        with translated():
+            return clickhouse_connect.get_client(dsn=url, settings=settings)
+    except StoreError as error:
+        cause: BaseException | None = error
+        while cause is not None and not (isinstance(cause, OSError) and cause.strerror):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        parts = urlsplit(url)
+        raise StoreError(f"{parts.hostname}:{parts.port or 8123} does not answer ({cause.strerror}).") from error
 
 
 def _counting_rows(client: Client) -> Client:
