@@ -40,7 +40,8 @@ _COLLECTOR_HOW = """## Collector
 `clew up` as a real process with the embedded engine, a fresh data directory, one machine for collector and load. The
 load generator is a process of its own and has every body encoded before it begins; a request counts when 202, which
 means *kept*, has been received. CPU is the collector's own (user and system, all threads, the engine's
-included), with the merges that follow in the next column. Spans are those of 20 services, 12 a trace, 5 tags each,
+included), until the last 202 and, in the next column, until all is stored and merged, which is what counts.
+Spans are those of 20 services, 12 a trace, 5 tags each,
 spread over 24 hours, {json_bytes:.0f} bytes of JSON each. The floor beside each row is the client part's, measured
 meanwhile: a core that was slow just then is slow in both.
 """
@@ -174,16 +175,20 @@ def _problems(lines: Iterable[str]) -> str:
 
 def _collector_verdicts(results: collector.Results) -> str:
     best = min(
-        (way for way in results.ingest if way.name.startswith("HTTP")), key=lambda way: way.cpu_us / way.floor_us
+        (way for way in results.ingest if way.name.startswith("HTTP")), key=lambda way: way.all_us / way.floor_us
     )
     # at a floor of 1.0 us, as DESIGN's machine had it
-    a_core = 1e6 / (best.cpu_us / best.floor_us)
+    a_core = 1e6 / (best.all_us / best.floor_us)
     asked = {answers.name: answers for answers in results.questions}
     trace, recent = asked["a trace by id"], asked["recent traces of a service"]
     rare, high = asked["traces by a rare tag, 24 h"], results.memory_mb[1]
     sizes = results.table_bytes
     limits = [
-        _at_least("spans a core-second over HTTP, best way, at floor 1.0", budgets.SPANS_A_CORE_SECOND, a_core),
+        _at_least(
+            "spans a core-second over HTTP, stored and merged, best way, at floor 1.0",
+            budgets.SPANS_A_CORE_SECOND,
+            a_core,
+        ),
         _at_most("bytes a span in the tables", budgets.BYTES_A_SPAN, sizes, ""),
         _at_most("a trace by id, p99", budgets.TRACE_P99_MS, trace.p99_ms, " ms"),
         _at_most("recent traces of a service, p50", budgets.RECENT_MS, recent.p50_ms, " ms"),
@@ -205,7 +210,16 @@ def _at_most(what: str, limit: float, value: float, unit: str) -> list[str]:
 
 
 def _ingest_table(results: collector.Results) -> str:
-    heads = ["way in", "sent", "stored", "lost", "spans/s, wall", "CPU µs a span", "with merges", "floor µs"]
+    heads = [
+        "way in",
+        "sent",
+        "stored",
+        "lost",
+        "spans/s, wall",
+        "CPU µs a span until 202",
+        "stored and merged",
+        "floor µs",
+    ]
     heads += ["spans a core-second", "at floor 1.0", "answer p50 / p99 ms"]
     rows = []
     for way in results.ingest:
@@ -217,7 +231,7 @@ def _ingest_table(results: collector.Results) -> str:
             f"{way.stored / way.seconds:,.0f}",
         ]
         cost = [f"{way.cpu_us:.1f}", f"{way.all_us:.1f}", f"{way.floor_us:.2f}"]
-        rates = [f"{1e6 / max(way.cpu_us, 0.1):,.0f}", f"{1e6 * way.floor_us / max(way.cpu_us, 0.1):,.0f}"]
+        rates = [f"{1e6 / max(way.all_us, 0.1):,.0f}", f"{1e6 * way.floor_us / max(way.all_us, 0.1):,.0f}"]
         rows.append([way.name, *counts, *cost, *rates, waits])
     heads_of_parts = ["where the CPU goes, µs a span", "Python: HTTP, check", "the thread that inserts"]
     heads_of_parts += ["the engine's others", "merges", "spans an insert"]

@@ -106,7 +106,10 @@ def test_document_says_what_was_hit_and_what_was_missed():
     assert "| `import clew` | 18.0 | 12.0 | 0 | yes |" in text
     assert "### Missed: ASGI request, server span (9.00 × floor, budget 8)" in text
     assert "| `wire.py:1 f` | 2 | 50% |" in text
-    assert "| spans a core-second over HTTP, best way, at floor 1.0 | ≥ 150,000 | 250,000 | yes |" in text
+    assert (
+        "| spans a core-second over HTTP, stored and merged, best way, at floor 1.0 | ≥ 150,000 | 200,000 | yes |"
+        in text
+    )
     assert "| a trace by id, p99 | ≤ 20 ms | 30.00 ms | **no** |" in text
     assert "- ddtrace asgi: broken" in text
     assert "| HTTP, 100 | 2,000 | 2,000 | 5.0 | 5.0 |" in text
