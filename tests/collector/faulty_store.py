@@ -30,8 +30,11 @@ class FaultyStore:
         self.inserts = 0
         self.refused = 0
         self.select = store.select
+        self.derive = store.derive
+        self.put = store.put
         self.holds = store.holds
         self.damaged = store.damaged
+        self.inserted = 0
         self.mend = store.mend
         self.disk_bytes = store.disk_bytes
         self.drop_oldest = store.drop_oldest

@@ -27,8 +27,8 @@ is_public = page.is_public  # holds no data: what a browser must get before it c
 
 def open_desk(store: SpanStore, settings: Settings, deriver: Deriver | None = None) -> Desk:
     """Return where questions are answered; close it when the collector stops."""
-    catch_up = (deriver or Deriver(store)).catch_up
-    query = Query(store, strict_trace_id=settings.strict_trace_id, catch_up=catch_up)
+    deriver = deriver or Deriver(store)
+    query = Query(store, strict_trace_id=settings.strict_trace_id, catch_up=deriver.catch_up, far=deriver.far.catch_up)
     return Desk(query, store)
 
 

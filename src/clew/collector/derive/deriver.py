@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from clew.collector.derive.coarse import derive_coarse
+from clew.collector.derive.far import Far
 from clew.collector.derive.links import derive_links, homes_of
 from clew.collector.derive.minutes import Minutes
 from clew.collector.derive.rates import derive_rates
@@ -36,6 +37,7 @@ class Deriver:
 
     def __init__(self, store: SpanStore) -> None:
         self._store = store
+        self.far = Far(store)
         self._turn = threading.Lock()
         self._of_rates, self._of_links = Minutes("rates"), Minutes("links")
         self._ended = threading.Event()
@@ -60,7 +62,10 @@ class Deriver:
     def catch_up(self, patience: Patience) -> bool:
         """Derive the newest that has changed, at most what a question may wait for; whether that was all."""
         with self._turn:
-            return self.step(Reader(self._store, patience, strict=True), SPANS_A_QUESTION) < SPANS_A_QUESTION
+            return self.step(self._reader(patience), SPANS_A_QUESTION) < SPANS_A_QUESTION
+
+    def _reader(self, patience: Patience) -> Reader:
+        return Reader(self._store, patience, strict=True, far=self.far.catch_up)
 
     def step(self, reader: Reader, spans: int) -> int:
         """Derive minutes of so many spans in each table, the newest first; return how many, fewer when that is all."""
@@ -96,7 +101,7 @@ class Deriver:
 
     def _run(self) -> None:
         rest_s = 0.5
-        reader = Reader(self._store, self._patience, strict=True)
+        reader = self._reader(self._patience)
         while not self._ended.wait(rest_s):
             begun = time.monotonic()
             try:
@@ -113,6 +118,7 @@ class Deriver:
 
         One at a time: a sum is newer than all its parts.
         """
+        self.far.make(reader)
         with self._turn:
             found = self.step(reader, SPANS_A_PASS)
             derive_coarse(self._store, reader, "rates")

@@ -57,15 +57,19 @@ class Query:
         strict_trace_id: bool = True,
         patience: Patience | None = None,
         catch_up: Callable[[Patience], bool] | None = None,
+        far: Callable[[Reader], bool] | None = None,
     ) -> None:
         self._store = store
         self._strict = strict_trace_id
         self._catch_up = catch_up
-        self.reader = Reader(store, patience or Patience(), strict=strict_trace_id)
+        self._far = far
+        self.reader = Reader(store, patience or Patience(), strict=strict_trace_id, far=far)
 
     def within(self, patience: Patience) -> Query:
         """Return the same for another question."""
-        return Query(self._store, strict_trace_id=self._strict, patience=patience, catch_up=self._catch_up)
+        return Query(
+            self._store, strict_trace_id=self._strict, patience=patience, catch_up=self._catch_up, far=self._far
+        )
 
     def services(self) -> Iterator[str]:
         """Yield the names of all services that reported spans, in order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from clew.collector.patience import Patience
     from clew.collector.store import SpanStore
@@ -14,13 +14,18 @@ if TYPE_CHECKING:
 class Reader:
     """Selects for one question. ``strict`` false: traces are what agrees in the lower 64 bits of its id.
 
+    ``far`` brings the table ``far_traces`` up to date and says whether it may be asked instead of ``trace_index``.
+
     Raises what the store raises, :class:`~clew.collector.patience.GaveUp` and
     :class:`~clew.collector.patience.TooCostly`.
     """
 
-    def __init__(self, store: SpanStore, patience: Patience, *, strict: bool) -> None:
+    def __init__(
+        self, store: SpanStore, patience: Patience, *, strict: bool, far: Callable[[Reader], bool] | None = None
+    ) -> None:
         self.patience = patience
         self.strict = strict
+        self._far = far
         self._store = store
 
     def select(
@@ -32,6 +37,10 @@ class Reader:
     def modes(self) -> dict[str, bool]:
         """Return what chooses between the forms of a statement."""
         return {"strict": self.strict, "loose": not self.strict}
+
+    def far_is_derived(self) -> bool:
+        """Say whether ``far_traces`` may be asked; see :mod:`clew.collector.derive.far`."""
+        return bool(self._far and self._far(self))
 
     def key(self, trace_id: str) -> str:
         """Return what makes a trace: its id, or the lower half of it."""

@@ -31,7 +31,9 @@ def reach(reader: Reader, since: int, until: int, *, around: int = 1, loose: boo
     """
     first, last = since // BUCKET_US, until // BUCKET_US
     near = {"near_first": max(0, first - around), "near_last": last + around}
-    far = reader.select("far_buckets", {"first_bucket": first, "last_bucket": last, **near})
+    derived = reader.far_is_derived()
+    asked = {"first_bucket": first, "last_bucket": last, **near, "table": derived, "index": not derived}
+    far = reader.select("far_buckets", asked)
     if not far or loose or not reader.strict or len(far) > _MANY_FAR:
         keys, buckets = [row["key"] for row in far], [row["bucket"] for row in far]
         return {**near, "far_keys": keys, "far_buckets": sorted(set(buckets))}

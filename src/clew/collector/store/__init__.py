@@ -48,6 +48,7 @@ class TooManyRows(TooCostly):
 class SpanStore(Protocol):
     """See the module's docstring. Thread-safe; not fork-safe."""
 
+    inserted: int  # how many inserts this store has seen: nothing new is there while it stays the same
     damaged: Sequence[str]  # parts that cannot be read and were set aside: name, table, what they held
 
     def insert(self, kind: Kind, rows: bytes, token: str) -> None:

@@ -144,6 +144,7 @@ class ClickHouseStore:
         self._deriver_lock = threading.Lock()
         self._control = self._connect(self._reading)  # for the collector itself, so that it waits for no question
         self._control_lock = threading.Lock()
+        self.inserted = 0
         self.damaged: Sequence[str] = ()
         self._searched = -math.inf  # when all parts were read in search of a broken one
         self.prepare(schema.Keeping(int(retain_s), int(retain_rates_s), max_disk), autocomplete_keys)
@@ -163,6 +164,7 @@ class ClickHouseStore:
             self._writer.raw_insert(
                 f"{kind}_in", insert_block=rows, fmt="JSONEachRow", settings={"insert_deduplication_token": token}
             )
+            self.inserted += 1
 
     def works(self, room: int = 0) -> bool:
         """See :class:`~clew.collector.store.SpanStore`."""

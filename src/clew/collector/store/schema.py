@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 OLD_PARTS_S: Final = (10, 2)  # how long a merged part stays beside what it became; with a bound on the disk
 MINUTES_S: Final = 2 * 86_400  # how long rates are kept by the minute
 TEN_MINUTES_S: Final = 14 * 86_400  # ... and by ten minutes; after that by the hour
-ARRIVED: Final = ("spans", "logs", "trace_index", "names", "tag_values", "arrivals")  # kept by their time of arrival
+ARRIVED: Final = (
+    "spans",
+    "logs",
+    "trace_index",
+    "names",
+    "tag_values",
+    "arrivals",
+    "far_traces",
+)  # kept by their time of arrival
 DERIVED: Final = ("rates", "links")  # kept by their own time
 
 # In the order of creation.
@@ -35,6 +43,7 @@ _TABLES: Final = {
     "schema_names": "",
     "schema_tag_values": "",
     "schema_arrivals": "",
+    "schema_far_traces": "",
     "schema_rates": "",
     "schema_links": "",
     "schema_links_in": "",

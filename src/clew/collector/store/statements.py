@@ -28,8 +28,9 @@ _PLACEHOLDERS: Final = {
     "$SPAN": columns.selected(columns.SPANS),
     "$LOG": columns.selected(columns.LOGS),
     "$REACH": """(intDiv(timestamp, 600000000) BETWEEN {near_first:UInt64} AND {near_last:UInt64}
-       [[far_ids: OR (intDiv(timestamp, 600000000), trace_id) IN arrayMap((bucket, id) ->
-         (bucket, toFixedString(unhex(id), 16)), {far_id_buckets:Array(UInt64)}, {far_ids:Array(String)})]]
+       [[far_ids: OR (intDiv(timestamp, 600000000), trace_id) IN (
+         SELECT place.1, toFixedString(unhex(place.2), 16)
+         FROM (SELECT arrayJoin(arrayZip({far_id_buckets:Array(UInt64)}, {far_ids:Array(String)})) AS place))]]
        [[far_keys: OR intDiv(timestamp, 600000000) IN {far_buckets:Array(UInt64)}
          AND $KEY IN {far_keys:Array(UInt32)}]])""",
     "$KEY": KEY,

@@ -2,4 +2,4 @@
 DROP VIEW IF EXISTS arrivals_view SYNC;
 TRUNCATE TABLE arrivals;
 INSERT INTO arrivals SELECT intDiv(timestamp, 60000000) AS minute, count() AS rows, max(received) AS received
-FROM spans WHERE timestamp > 0 GROUP BY minute;
+FROM spans GROUP BY minute;

@@ -6,5 +6,7 @@ SELECT {step:UInt16}, toDateTime(intDiv(toUInt32(start), {step:UInt16}) * {step:
        sum(calls), sum(errors), sum(duration), (sumMap(buckets, counts) AS histogram).1, histogram.2, max(slow_us),
        argMax(slow_id, slow_us), anyIf(failed_id, errors > 0), {attempt:UInt64}, sum(seen), sum(covered)
 FROM rates
-WHERE step = 60 AND (start, attempt) IN arrayZip(arrayMap(second -> toDateTime(second, 'UTC'), {starts:Array(UInt32)}), {attempts:Array(UInt64)})
+WHERE step = 60 AND (start, attempt) IN (
+    SELECT toDateTime(unit.1, 'UTC'), unit.2
+    FROM (SELECT arrayJoin(arrayZip({starts:Array(UInt32)}, {attempts:Array(UInt64)})) AS unit))
 GROUP BY begin, service, name, kind

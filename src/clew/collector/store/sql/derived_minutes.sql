@@ -4,7 +4,7 @@ SELECT minute, arrived, newest, seen, covered
 FROM (
   SELECT minute, sum(rows) AS arrived
   FROM arrivals
-  WHERE minute < 71582788  -- the end of DateTime, 2106
+  WHERE minute BETWEEN 1 AND 71582787  -- the end of DateTime, 2106
     [[minutes: AND minute IN {minutes:Array(UInt32)}]]
   GROUP BY minute
 ) AS arrivals
@@ -13,7 +13,7 @@ LEFT JOIN (
          max(covered) AS covered
   FROM [[rates: rates]][[links: links]]
   WHERE step = 60 AND [[rates: service]][[links: caller]] = ''
-    [[minutes: AND start IN arrayMap(minute -> toDateTime(minute * 60, 'UTC'), {minutes:Array(UInt32)})]]
+    [[minutes: AND start IN (SELECT toDateTime(arrayJoin({minutes:Array(UInt32)}) * 60, 'UTC'))]]
   GROUP BY minute
 ) AS derived USING minute
 [[changed: WHERE arrived > covered]]

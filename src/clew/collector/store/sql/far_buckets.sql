@@ -2,6 +2,6 @@
 -- [near_first, near_last], and where: traces that go on for long, or have spans without a time (bucket 0).
 -- Two keys in a million traces may be equal by chance; then a trace too many is looked at.
 SELECT DISTINCT key, bucket
-FROM trace_index
+FROM [[index: trace_index]][[table: far_traces]]
 WHERE bucket NOT BETWEEN {near_first:UInt64} AND {near_last:UInt64}
-  AND key IN (SELECT key FROM trace_index WHERE bucket BETWEEN {first_bucket:UInt64} AND {last_bucket:UInt64})
+  AND key IN (SELECT key FROM [[index: trace_index]][[table: far_traces]] WHERE bucket BETWEEN {first_bucket:UInt64} AND {last_bucket:UInt64})

@@ -4,7 +4,6 @@ SELECT minute, spans - arrived AS rows, received
 FROM (
   SELECT intDiv(timestamp, 60000000) AS minute, count() AS spans, max(received) AS received
   FROM spans
-  WHERE timestamp > 0
   GROUP BY minute
   [[recent: HAVING received >= now('UTC') - INTERVAL 1 HOUR]]
 ) AS stored

@@ -14,7 +14,9 @@ FROM (
   ARRAY JOIN arrayPushFront(buckets, 0) AS bucket, arrayPushFront(counts, 0) AS number
   WHERE start <= toDateTime({last:UInt32}, 'UTC')
     AND last >= toDateTime({first:UInt32}, 'UTC')
-    AND (step, start, attempt) IN arrayZip({steps:Array(UInt16)}, arrayMap(second -> toDateTime(second, 'UTC'), {starts:Array(UInt32)}), {attempts:Array(UInt64)})
+    AND (step, start, attempt) IN (
+      SELECT unit.1, toDateTime(unit.2, 'UTC'), unit.3
+      FROM (SELECT arrayJoin(arrayZip({steps:Array(UInt16)}, {starts:Array(UInt32)}, {attempts:Array(UInt64)})) AS unit))
     AND caller != ''
     [[service: AND (caller = {service:String} OR callee = {service:String})]]
   GROUP BY begin, caller, callee, bucket

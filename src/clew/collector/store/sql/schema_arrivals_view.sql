@@ -1,5 +1,4 @@
 CREATE MATERIALIZED VIEW IF NOT EXISTS arrivals_view TO arrivals AS
 SELECT intDiv(timestamp, 60000000) AS minute, count() AS rows, max(received) AS received
 FROM spans
-WHERE timestamp > 0
 GROUP BY minute
