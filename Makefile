@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test test-kafka soak lint bench docs clean
+.PHONY: setup demo test test-kafka soak lint bench bench-scale docs clean
 
 setup: $(STAMP)
 
@@ -43,6 +43,9 @@ soak: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.run
+
+bench-scale: setup
+	$(BIN)/python -m benchmarks.scale --spans $(or $(N),10000000)
 
 docs: setup
 	$(BIN)/python docs/generate.py

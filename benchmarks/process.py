@@ -81,9 +81,10 @@ class Collector(Process):
 
 
 @contextlib.contextmanager
-def collector(*options: str) -> Iterator[Collector]:
-    """Run ``clew up`` on free ports with an empty data directory; end it by SIGTERM."""
-    with tempfile.TemporaryDirectory(prefix="clew-bench-") as directory:
+def collector(*options: str, data_dir: Path | None = None) -> Iterator[Collector]:
+    """Run ``clew up`` on free ports with an empty data directory, or with that one; end it by SIGTERM."""
+    with tempfile.TemporaryDirectory(prefix="clew-bench-") as temporary:
+        directory = str(data_dir or temporary)
         command = [str(Path(sys.executable).parent / "clew"), "up", "--data-dir", directory]
         process = subprocess.Popen(
             [*command, "--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", *options],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clew.collector.derive import Deriver
+from clew.collector.derive.deriver import SPANS_A_PASS
 from clew.collector.ingest.payload import check
 from clew.collector.patience import Patience
 from clew.collector.query import Query, RateFilter
@@ -78,7 +79,7 @@ def look(directory: Path) -> dict[str, Any]:
     query = Query(store)
     reader = Reader(store, Patience(), strict=True)
     deriver = Deriver(store)
-    while not deriver.run_pass(reader):
+    while deriver.run_pass(reader) >= SPANS_A_PASS:
         pass
     day = (NOON - 1, NOON + 3_600_000_000)
     found = {
