@@ -96,6 +96,6 @@ def test_start_and_management_commands_make_no_traces(site: Path) -> None:
     """What is asked of the database outside any request is no trace: a start asks for migrations, a command for all."""
     (site / "spans.jsonl").unlink(missing_ok=True)
     with Program(site, *COMMANDS["runserver without reloader"], ready="/nowhere/") as program:
-        pass
+        wait_until(lambda: bool(program.all_spans()))
     readiness = {span["tags"].get("http.path") for span in program.all_spans()}
     assert {"/nowhere/"} == readiness

@@ -12,8 +12,9 @@ what Django asks a new connection) are spans, too.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
+from clew._context import RemoteSpan, active, current
 from clew.integrations import _sql
 from clew.integrations._hooks import Hooks
 
@@ -96,7 +97,37 @@ _hooks = Hooks(
         ),
     }
 )
-# With DEBUG on Django asks sqlite afterwards how the values would be written. That belongs to the statement.
+# With DEBUG on (and for the debug toolbar) Django asks sqlite afterwards how the values would be written: by SQL, which
+# the driver's hook would take for the program's.
+
+
+class _Statement(RemoteSpan):
+    """The position of a statement that has its span already: what runs below it has none."""
+
+    __slots__ = ()
+    tags: ClassVar[dict[str, str]] = {_sql.STATEMENT: ""}
+
+
+def _around_quote(original: Any) -> Any:
+    def quote(self: Any, params: Any) -> Any:
+        node = active()
+        if node is None:
+            return original(self, params)
+        previous = current.get()
+        current.set(_Statement(node.trace, node.span_id, node.parent_id))
+        try:
+            return original(self, params)
+        finally:
+            current.set(previous)
+
+    return quote
+
+
 _debug_hooks = Hooks(
-    {"django.db.backends.utils": ("CursorDebugWrapper", {"execute": _around_execute, "executemany": _around_execute})}
+    {
+        "django.db.backends.sqlite3.operations": (
+            "DatabaseOperations",
+            {"_quote_params_for_last_executed_query": _around_quote},
+        )
+    }
 )

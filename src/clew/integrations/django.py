@@ -10,7 +10,7 @@ Span: ``SERVER``, ``GET /users/<int:pk>/``, tags by ``_http``. It ends when the 
 streamed response and under ASGI, with the end of the body. A template is a span ``render users/list.html``, the
 templates inside it (forms render one for every widget) are not.
 
-Tested with Django 4.2 to 5.2, djangorestframework 3.18, channels 4.3, on wsgiref, gunicorn 27.0, uvicorn 0.54.
+Tested with Django 5.2 and 6.1, djangorestframework 3.18, channels 4.3, on wsgiref, gunicorn 27.0, uvicorn 0.54.
 """
 
 from __future__ import annotations
