@@ -53,7 +53,7 @@ def make_record(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_summary(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a line of the list of recent traces; see ``recent_traces.sql``."""
+    """Return a line of the list of recent traces; see ``search_traces.sql``."""
     return {
         "traceId": short_id(row["id"]),
         "service": row["root"][0],

@@ -1,4 +1,4 @@
--- What the requests were that began the listed traces: path, URL and status of the span that recent_traces.sql took for
+-- What the requests were that began the listed traces: path, URL and status of the span that search_traces.sql took for
 -- each trace's first. It begins when the trace does, so few rows are read.
 WITH parent_id IN (toFixedString('', 8), span_id) AS is_root
 SELECT lower(hex(trace_id)) AS id,
