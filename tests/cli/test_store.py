@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.collector.collector_process import CollectorProcess
-from tests.command_line import run_clew
+from collector.collector_process import CollectorProcess
+from command_line import run_clew
 
 SPANS = [{"traceId": "1", "id": "1", "timestamp": 1_795_000_000_000_000, "localEndpoint": {"serviceName": "web"}}]
 

@@ -8,7 +8,7 @@ WITH
             table IN kept AS is_kept,
             row_number() OVER (PARTITION BY table ORDER BY partition DESC, min_block_number DESC) AS age
         FROM system.parts
-        WHERE database = currentDatabase() AND active AND table IN ('spans', 'logs', 'trace_index', 'names', 'tag_values')
+        WHERE database = currentDatabase() AND active AND table IN ('spans', 'logs', 'trace_index', 'names', 'tag_values', 'arrivals', 'far_traces')
     ),
     (SELECT min(min_time) FROM parts WHERE is_kept) AS horizon
 SELECT table, name, bytes
