@@ -218,6 +218,31 @@ class TestMiddleware:
             await call(TraceMiddleware(app), scope_of("/x"))
         assert "error" not in server_span(clew_spans)["tags"]
 
+    @pytest.mark.parametrize("answered", [500, 400])
+    async def test_exception_of_a_mounted_app_is_told_where_a_middleware_loses_it(
+        self, clew_spans: MemorySender, answered: int
+    ) -> None:
+        """As Starlette's own did in old versions, once the mounted app has answered 500; not if it is handled."""
+
+        async def fail(request: Any) -> None:
+            raise ValueError("boom")
+
+        inner = Starlette(routes=[Route("/x", fail)])
+        inner.add_middleware(TraceMiddleware)
+
+        async def lose(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await inner(scope, receive, sent)
+            except ValueError:
+                await PlainTextResponse("no", answered)(scope, receive, send)
+
+        async def sent(message: Any) -> None:
+            pass
+
+        await call(TraceMiddleware(lose), scope_of("/x"))
+        tags = server_span(clew_spans)["tags"]
+        assert (str(answered), "boom" if answered == 500 else None) == (tags["http.status_code"], tags.get("error"))
+
     async def test_scope_can_be_pickled_whole(self, clew_spans: MemorySender) -> None:
         """A raw application's scope is of plain values; it comes out of another process equal."""
         scopes: list[Any] = []

@@ -54,14 +54,16 @@ class Carried:
 
     Programs copy such dicts and send them to other processes. A copy names the same span, what was pickled comes out
     with its ids; either is equal to this one. ``route``: what the framework's router found; ``relayed``: a middleware
-    answers in the place of what is beneath it; ``error``: what broke the response off there; ``complete``:
-    the framework has made the whole body, whatever the server does with it.
+    answers in the place of what is beneath it; ``error``: what broke the response off there; ``failure``: what an inner
+    application raised, whatever became of it; ``complete``: the framework has made the whole body, whatever the server
+    does with it.
     """
 
     route: str | None = None  # these stand on the class until they are set: one is made for every request
     relayed = False
     complete = False
     error: BaseException | None = None
+    failure: BaseException | None = None
 
     def __init__(self, span: Node) -> None:
         self.span = span

@@ -80,7 +80,7 @@ async def trace(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> Non
     """Call an ASGI application inside a server span; where there is one already, as it is."""
     kind = scope["type"]
     if SPAN in scope or (kind != "http" and kind != "websocket"):
-        await app(scope, receive, send)
+        await _call_inner(app, scope, receive, send)
         return
     if kind == "http":
         span = _http.start_server(scope["method"], scope["path"], _trace_headers(scope["headers"]))
@@ -99,6 +99,17 @@ async def trace(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> Non
     finally:
         exchange.finish(error)
         current.set(previous)
+
+
+async def _call_inner(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Call an application beneath a traced one. What it raises may get lost above it: in older BaseHTTPMiddleware."""
+    try:
+        await app(scope, receive, send)
+    except Exception as problem:
+        carried = carried_by(scope)
+        if carried is not None:
+            carried.failure = problem
+        raise
 
 
 class _Exchange:
@@ -131,6 +142,9 @@ class _Exchange:
         if carried.error is not None:
             error = error or carried.error
             carried.error = None  # its traceback leads back to here
+        if carried.failure is not None:
+            error = error or (carried.failure if self._status >= 500 else None)
+            carried.failure = None
         _http.finish_server(span, self._status, error)
         current.set(active)
 
