@@ -297,14 +297,13 @@ def _broken_by(content: Any) -> BaseException | None:
         return None
     if content.exception() is not None:
         return content.exception()  # type: ignore[no-any-return]
+    if getattr(getattr(content, "_timer", None), "_cancelled", False):  # also where the caller has caught it
+        return asyncio.TimeoutError()
     error = sys.exc_info()[1]
     traceback = None if error is None else error.__traceback__
     while traceback is not None and traceback.tb_frame.f_locals.get("self") is not content:
         traceback = traceback.tb_next
-    if traceback is not None:  # else it is the caller's own affair
-        return error
-    is_late = getattr(getattr(content, "_timer", None), "_cancelled", False)  # the caller has caught it
-    return asyncio.TimeoutError() if is_late else None
+    return None if traceback is None else error  # one that was not raised in reading is the caller's own affair
 
 
 def _absolute(session: aiohttp.ClientSession, url: Any) -> str:

@@ -52,31 +52,27 @@ def _around_connect(original: Any) -> Any:
 
 
 class _TracedConnection(sqlite3.Connection):
-    """Its ``execute`` and kin go by a cursor, as sqlite3's own do; but those make theirs in C."""
+    """Its ``execute`` and kin go by a cursor, as sqlite3's own do.
+
+    Up to 3.10 those ask ``cursor`` for one. Since then they make a plain one in C, and a subclass that overrides
+    ``cursor`` is not asked.
+    """
 
     __slots__ = ()  # as sqlite3's own: no attributes
 
     def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
         return super().cursor(_traced_cursor(factory))
 
-    def execute(self, *args: Any) -> Any:
-        return self._cursor().execute(*args)
-
-    def executemany(self, *args: Any) -> Any:
-        return self._cursor().executemany(*args)
-
-    def executescript(self, *args: Any) -> Any:
-        return self._cursor().executescript(*args)
-
     if sys.version_info >= (3, 11):
 
-        def _cursor(self) -> Any:
-            """Make a plain cursor. A subclass that overrides ``cursor`` is not asked."""
-            return super().cursor(_TracedCursor)
-    else:
+        def execute(self, *args: Any) -> Any:
+            return super().cursor(_TracedCursor).execute(*args)
 
-        def _cursor(self) -> Any:
-            return self.cursor()
+        def executemany(self, *args: Any) -> Any:
+            return super().cursor(_TracedCursor).executemany(*args)
+
+        def executescript(self, *args: Any) -> Any:
+            return super().cursor(_TracedCursor).executescript(*args)
 
     def commit(self) -> None:
         if not self.in_transaction:
