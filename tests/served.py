@@ -49,8 +49,8 @@ def as_documented(answer: httpx.Response) -> None:
     if kind == "application/json":
         schema = {**content[kind]["schema"], "components": DESCRIBED["components"]}
         jsonschema.Draft202012Validator(schema).validate(answer.json())
-    else:
-        assert kind in content
+    else:  # the doors refuse in plain text, before the API is asked
+        assert answer.status_code in (401, 403) or kind in content
 
 
 def strict(schema: Any) -> Any:
