@@ -9,7 +9,7 @@ With ``gevent.monkey``, threads are greenlets and follow by the rules of `thread
 on; without `threads` they begin in no trace. A greenlet that a request starts and that serves all is nobody's from
 the first job of another that it takes from one of gevent's queues, or from a minute after that request has ended.
 
-Tested with gevent 26.9.
+Tested with gevent 24.11 to 26.9.
 """
 
 from __future__ import annotations
