@@ -63,14 +63,26 @@ function clock(us, withDate) {
   const two = (number) => String(number).padStart(2, "0");
   const time = `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
   const fine = `${time}.${String(date.getMilliseconds()).padStart(3, "0")}`;
-  return withDate ? `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ${fine}` : fine;
+  const east = -date.getTimezoneOffset();
+  const zone = east ? `UTC${east < 0 ? "−" : "+"}${two(Math.floor(Math.abs(east) / 60))}:${two(Math.abs(east) % 60)}` : "UTC";
+  return withDate ? `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ${fine} ${zone}` : fine;
 }
 
-/** A colour for a service that stays the same from view to view. */
+// Hues that can be told apart, neighbours far from each other; red is left to errors.
+const HUES = [212, 28, 158, 284, 48, 322, 186, 92, 250, 128, 305, 68];
+const hues = new Map();
+
+/** A colour for a service: its own from view to view, and another one than those of the services seen before it. */
 function hue(service) {
-  let hash = 2166136261;
-  for (const char of service || "") hash = Math.imul(hash ^ char.codePointAt(0), 16777619);
-  return ((hash >>> 0) % 24) * 15;
+  if (!hues.has(service)) {
+    let hash = 2166136261;
+    for (const char of service || "") hash = Math.imul(hash ^ char.codePointAt(0), 16777619);
+    let place = (hash >>> 0) % HUES.length;
+    const taken = new Set(hues.values());
+    while (taken.size < HUES.length && taken.has(HUES[place])) place = (place + 1) % HUES.length;
+    hues.set(service, HUES[place]);
+  }
+  return hues.get(service);
 }
 
 function tint(service) {
@@ -283,7 +295,7 @@ function spanRow(trace, span, index, lines) {
     button.setAttribute("aria-expanded", String(!details.hidden));
   };
   const notes = [
-    span.kind ? element("span", { class: "note" }, span.kind.toLowerCase()) : null,
+    span.kind ? element("span", { class: "note kind" }, span.kind.toLowerCase()) : null,
     span.skewUs ? element("span", { class: "note", title: `Moved by ${signed(-span.skewUs)}: its clock differs` }, "⇄") : null,
     span.orphan ? element("span", { class: "note" }, "orphan") : null,
     lines.get(span.id) ? element("span", { class: "note", title: "Log lines" }, `≡ ${lines.get(span.id)}`) : null,
