@@ -149,7 +149,9 @@ def test_limits_are_those_of_the_wire() -> None:
 def test_every_integration_is_in_the_table() -> None:
     """Each name that `clew.instrument()` knows is in the table."""
     rows = read("docs/client.md").partition("## Integrations")[2].partition("\n\nA server's")[0]
-    named = set(re.findall(r"`([A-Za-z0-9_]+)`", " ".join(row.split("|")[1] for row in rows.splitlines() if "|" in row)))
+    named = set(
+        re.findall(r"`([A-Za-z0-9_]+)`", " ".join(row.split("|")[1] for row in rows.splitlines() if "|" in row))
+    )
     assert {name for known in integrations._KNOWN for name in known.names} == named
 
 
