@@ -154,7 +154,7 @@ def _outcome(act: Callable[[], object]) -> object:
 
 
 def _without_addresses(text: str) -> str:
-    return re.sub(r"0x[0-9a-f]+|127\.0\.0\.1:\d+|port=?,? ?\d+|<Task.*|id='?\d+", "...", text)
+    return re.sub(r"'Date': '[^']*'|0x[0-9a-f]+|127\.0\.0\.1:\d+|port=?,? ?\d+|<Task.*|id='?\d+", "...", text)
 
 
 def stays_itself(values: Any) -> str:
