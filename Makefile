@@ -3,22 +3,31 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+DEMO := $(VENV)/.demo
 
 .PHONY: setup demo test test-kafka soak lint bench bench-scale docs clean
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml
+# Make the environment with what stands in `.[$(1)]`.
+define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { echo "clew needs Python 3.10 or newer as '$(PYTHON)'. Install it, or name one: make PYTHON=/path/to/python3.12"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	@echo "==> Making $(VENV) (once; the embedded ClickHouse engine is a download of about 170 MB)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]'
-	@touch $(STAMP)
+	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[$(1)]'
+	@touch $@
 	@echo "==> Ready: $(BIN)/clew"
+endef
 
-demo: setup
+$(STAMP): pyproject.toml
+	$(call install,dev)
+
+$(DEMO): pyproject.toml
+	$(call install,demo)
+
+demo: $(if $(wildcard $(STAMP)),setup,$(DEMO))
 	@$(BIN)/clew demo
 
 lint: setup
