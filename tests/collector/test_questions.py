@@ -31,7 +31,7 @@ ENDLESS = "SELECT toString(count()) AS name FROM numbers(1000000000000) WHERE si
 def endless(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let `/api/v2/services` and searches ask the engine something that takes it hours."""
     original = statements.read_file
-    asked = ("list_services", "search_traces", "measure_rows", "search_logs", "complete_values")
+    asked = ("list_services", "search_leads", "search_traces", "measure_rows", "search_logs", "complete_values")
     monkeypatch.setattr(statements, "read_file", lambda name: ENDLESS if name in asked else original(name))
     statements.read_statement.cache_clear()
     yield

@@ -132,7 +132,7 @@ def test_index_is_made_again_after_a_failure(ingest: Ingest, faulty: FaultyStore
     body = json.dumps([{"traceId": "1", "id": "1", "timestamp": 1, "localEndpoint": {"serviceName": "a"}}]).encode()
     faulty.unindexed = 1
     ingest.accept("spans", body).result(TIMEOUT_S)
-    wait_until(lambda: not ingest.metrics.gauge_value("spool_bytes"))
+    wait_until(lambda: not ingest.settle(TIMEOUT_S))
 
     for table in ("spans", "trace_index FINAL", "names FINAL"):
         assert [(1,)] == [tuple(row) for row in store._writer.query(f"SELECT count() FROM {table}").result_rows]

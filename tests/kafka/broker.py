@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from client.servers import free_port
+from clew.cli._processes import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +81,7 @@ class Broker:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self.port, self.sasl_port, self.tls_port, controller = (free_port() for _ in range(4))
+        self.port, self.sasl_port, self.tls_port, controller = free_ports(4)
         self.address = f"127.0.0.1:{self.port}"
         self._properties = directory / "server.properties"
         ports = {"port": self.port, "sasl_port": self.sasl_port, "tls_port": self.tls_port, "controller": controller}
