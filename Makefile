@@ -36,8 +36,10 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Kafka's tests in a process of their own: the embedded engine takes one directory a process.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/kafka
+	$(BIN)/python -m pytest tests/kafka
 
 # With a real Apache Kafka broker, which the tests start (Java and Maven needed, the jars are fetched once into
 # ~/.cache/clew-tests); CLEW_TEST_KAFKA=host:port takes one that runs.
